@@ -222,10 +222,8 @@ def steered(study: Study, goal: str, method: str | None = None) -> Steered:
 
 
 def names_of(goal: str, response: Response) -> list[str]:
-    """The tasks that a goal is the mean of; for `mean`, all that are measurable."""
-    if goal != MEAN:
-        return goal.split(",")
-    return [name for name in response.scored if name not in response.unmeasurable]
+    """The tasks that a goal is the mean of."""
+    return list(response.counted) if goal == MEAN else goal.split(",")
 
 
 def mean_change(study: Study, method: str, names: Sequence[str]) -> Interval:

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from cotbal.report import write_report
+from helpers.chromium import FLAGS
 from helpers.fake_run import TASKS, fake_run
 from helpers.needs import browser, leave_out
 
@@ -32,18 +33,6 @@ MIXTURES = {
     "long": LONG,
 }
 PHONE, DESKTOP = 390, 1280
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-    "--force-device-scale-factor=1",
-)
 # Measures the page from inside and hands the numbers to the page around it.
 PROBE = """<script>
 document.querySelectorAll("details").forEach(d => d.open = true);

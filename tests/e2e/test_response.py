@@ -15,6 +15,7 @@ from cotbal.response import read_trials
 from helpers.shell import command, cotbal
 from helpers.tiny_vlm import mixture
 
+pytestmark = pytest.mark.extended
 TASKS = {"color": 1, "paint": 1}
 LIMIT = 300.0  # seconds
 

@@ -120,7 +120,7 @@ balance: {temperature: 0, weight_range: [1.5, 2]}
         "tasks.vqa.metrik",
         "tasks.a/b",
         "tasks.chat",
-        "tasks.empty.train",
+        "tasks.empty",
         "model.checkpoint",
         "model.vision",
         "model.lora.rank",
@@ -216,6 +216,42 @@ def test_an_unbalanced_task_needs_no_validation_set(tmp_path: Path) -> None:
     assert [task.name for task in recipe.mixture.balanced] == ["vqa"]
     with raises(RecipeError, "no-balanced-task"):
         load(tmp_path, text, "tasks.vqa.balanced=false")
+
+
+GUARD = MINIMAL + "  guard: {validation: g.jsonl, test: {a: ga.jsonl}, instruction: Be brief.}\n"
+
+
+def test_a_task_without_training_data_is_only_evaluated(tmp_path: Path) -> None:
+    recipe = load(tmp_path, GUARD)
+    mixture = recipe.mixture
+    assert [task.name for task in mixture.trained] == ["vqa"]
+    assert [task.name for task in mixture.only_evaluated] == ["guard"]
+    assert [task.name for task in mixture.balanced] == ["vqa"]
+    assert mixture.units == ("vqa",)
+    assert list(mixture["guard"].files) == ["validation", "a"]
+    assert mixture["guard"].folder == tmp_path
+    resolved = write(tmp_path, recipe.to_yaml())
+    assert load_recipe(resolved).mixture == mixture
+    with raises(RecipeError, "no-balanced-task"):
+        load(tmp_path, GUARD, "tasks.vqa={test: t.jsonl}")
+
+
+@pytest.mark.parametrize(
+    ("override", "field"),
+    [
+        ("tasks.guard={}", "training set"),
+        ("tasks.guard={test: {}}", "training set"),
+        ("tasks.guard.balanced=true", "balanced"),
+        ("tasks.guard.group=questions", "group"),
+        ("tasks.vqa.group=guard", "guard"),
+    ],
+)
+def test_what_a_task_without_training_data_cannot_have(
+    tmp_path: Path, override: str, field: str
+) -> None:
+    message = problems(tmp_path, GUARD, override)
+    assert len(message.splitlines()) == 2
+    assert field in message
 
 
 @pytest.mark.parametrize(

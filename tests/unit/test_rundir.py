@@ -74,6 +74,18 @@ def test_what_stops_in_between_leaves_the_old_file_and_no_other(
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
 
 
+def test_a_file_of_which_little_depends_does_not_wait_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[int] = []
+    monkeypatch.setattr(os, "fsync", waited.append)
+    write_json(tmp_path / "progress.json", {"done": 1}, durable=False)
+    assert read_json(tmp_path / "progress.json") == {"done": 1}
+    assert waited == []
+    write_json(tmp_path / "outcome.json", {})
+    assert len(waited) == 1
+
+
 def test_rows_that_cannot_be_written_leave_no_file(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_jsonl(tmp_path / "rows.jsonl", [{"a": 1}, {"b": object()}])

@@ -71,20 +71,20 @@ QLORA = (
     ),
 )
 WINDOW = ("weightings.dwa={window: 1, temperature: 0.5}",)
+UNCERTAINTY = ("weightings={torchjd:UW: {lr: 0.5}}",)
 PACKING = ("optimization.packing=true",)
 CASES = [
-    ("cotbal", ()),
-    ("cotbal", LORA),
-    ("dwa", WINDOW),
-    ("rlw", ()),
-    ("cotbal", PACKING),
-    ("cotbal", QLORA),
+    pytest.param("cotbal", (), id="full"),
+    pytest.param("cotbal", LORA, id="LoRA"),
+    pytest.param("dwa", WINDOW, id="DWA"),
+    pytest.param("rlw", (), id="RLW", marks=pytest.mark.extended),
+    pytest.param("torchjd:UW", UNCERTAINTY, id="TorchJD", marks=pytest.mark.extended),
+    pytest.param("cotbal", PACKING, id="packed"),
+    pytest.param("cotbal", QLORA, id="QLoRA", marks=pytest.mark.extended),
 ]
 
 
-@pytest.mark.parametrize(
-    ("weighting", "settings"), CASES, ids=["full", "LoRA", "DWA", "RLW", "packed", "QLoRA"]
-)
+@pytest.mark.parametrize(("weighting", "settings"), CASES)
 def test_resuming_in_the_middle_changes_nothing(
     recipe_file: Path, tmp_path: Path, weighting: str, settings: tuple[str, ...]
 ) -> None:

@@ -112,9 +112,25 @@ def show_response(measured: Response, root: RunDir) -> None:
             f"[yellow]not measurable[/]  {escape(task)}: {escape(reason)}", soft_wrap=True
         )
     console.out.print(f"\n{escape(measured.check_sentence)}", soft_wrap=True)
+    _show_forgetting(measured, root)
     goals = [task for task in measured.own if task not in measured.unmeasurable] or ["TASK"]
     console.out.print(
         f"\nNext: choose weights for a goal: cotbal steer --trials {escape(str(root.trial_table))}"
         f" --goal {escape(goals[0])} --floor -1%",
         soft_wrap=True,
     )
+
+
+def _show_forgetting(measured: Response, root: RunDir) -> None:
+    """What training with equal weights does to the tasks that are only evaluated."""
+    from cotbal.jobs.response import untrained_scores
+
+    before = untrained_scores(root)
+    for task, level in zip(measured.scored, measured.level, strict=True):
+        if before.get(task):
+            change = 100 * (level / before[task] - 1)
+            console.out.print(
+                f"{escape(task)}: {before[task]:.4f} before training, {level:.4f} in trials with"
+                f" equal weights ({change:+.1f} %)",
+                soft_wrap=True,
+            )

@@ -128,6 +128,8 @@ def _show(response: Response, choice: Choice) -> None:
     out.print(f"\n{escape(choice.sentence)}", soft_wrap=True)
     out.print(escape(choice.headroom.sentence), soft_wrap=True)
     out.print(escape(response.check_sentence), soft_wrap=True)
+    if response.mean_sentence:
+        out.print(escape(response.mean_sentence), soft_wrap=True)
     for task, reason in choice.unguarded.items():
         out.print(
             f"[yellow]not measurable[/]  {escape(task)}: {escape(reason)}; neither guarded nor part"

@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from filelock import FileLock, Timeout
-
 from cotbal.errors import RunError
 
 
@@ -23,24 +21,30 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[TextIO]:
-    """A text file to write into, which replaces `path` when the block ends without an error."""
+def whole_file(path: Path, durable: bool = True) -> Iterator[TextIO]:
+    """A text file to write into, which replaces `path` when the block ends without an error.
+
+    Args:
+        durable: wait until the disk has it, so that it is whole after a loss of power too.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with temporary.open("x", encoding="utf-8") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically."""
-    write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+def write_json(path: Path, content: Any, durable: bool = True) -> None:
+    """Write JSON atomically; `durable` as in `whole_file`."""
+    with whole_file(path, durable) as file:
+        file.write(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
@@ -93,6 +97,8 @@ def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
     Raises:
         RunError: another process still holds it after `wait` seconds.
     """
+    from filelock import FileLock, Timeout  # most commands lock nothing
+
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:

@@ -14,6 +14,7 @@ from cotbal.errors import CotbalError
 from cotbal.export import Order
 from cotbal.jobs.inputs import TOKEN_SAMPLE, open_inputs
 from cotbal.jobs.weigh import task_weights
+from cotbal.recipe.mixture import TRAIN
 from cotbal.recipe.ratios import mean_one
 from cotbal.recipe.recipe import Recipe
 from cotbal.scores.weights_file import read_weights
@@ -45,7 +46,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Material:
-    """All tasks of a recipe.
+    """All tasks of a recipe that have training data.
 
     Attributes:
         parts: the tasks, in the order of the recipe.
@@ -102,8 +103,9 @@ def open_material(order: Order) -> Material:
     weights = task_weights(order.recipe.mixture, read_weights(path))
     inputs = open_inputs(order.recipe)
     parts = []
-    for task in order.recipe.mixture.tasks:
-        records, portioned = open_records(task.train, default_cache()), inputs.portions[task.name]
+    for task in order.recipe.mixture.trained:
+        records = open_records(task.files[TRAIN], default_cache())
+        portioned = inputs.portions[task.name]
         length = (
             inputs.tokens[task.name] if inputs.tokens else _characters(records, portioned.indices)
         )

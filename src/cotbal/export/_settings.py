@@ -71,7 +71,13 @@ def remarks(recipe: Recipe, freezes: bool) -> str:
     if len(trained) > 1 or (not freezes and "frozen" in modes.values()):
         listed = ", ".join(f"{part} {mode}" for part, mode in modes.items())
         text += f"- How the recipe trains the parts of the model: {listed}.\n"
-    return text
+    return text + left_out(recipe)
+
+
+def left_out(recipe: Recipe) -> str:
+    """The tasks that are only evaluated, as an item of a Markdown list; empty without any."""
+    names = ", ".join(task.name for task in recipe.mixture.only_evaluated)
+    return f"- Without training data, so left out: {names}.\n" if names else ""
 
 
 def write_yaml(path: Path, content: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from cotbal.data.files import write_text
 from cotbal.export import Guide, Order
 from cotbal.export._material import Material, open_material
 from cotbal.export._rows import count
+from cotbal.export._settings import left_out
 from cotbal.scores.csv_table import CsvTable, Kind, to_csv
 
 KIND = Kind("task", "<quantity>", "ratios")
@@ -50,7 +51,7 @@ def write(order: Order, out: Path) -> Guide:
         material.table("times shown", material.copies),
         _COMMAND,
         _COLUMNS + MEANING + _EPOCH,
-        "- Rows and images: only the numbers are written.",
+        "- Rows and images: only the numbers are written.\n" + left_out(order.recipe),
     )
 
 

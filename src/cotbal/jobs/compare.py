@@ -14,7 +14,7 @@ from cotbal.balance.probes import Difficulty
 from cotbal.data.files import locked, write_json
 from cotbal.errors import CotbalError, near
 from cotbal.jobs.execute import Options
-from cotbal.jobs.pipeline import FIXED, do, prepare, probes
+from cotbal.jobs.pipeline import FIXED, do, prepare, probes, untrained
 from cotbal.jobs.plan import Kind, Prepared
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.weigh import score_matrices, task_weights, units, weigh
@@ -58,8 +58,9 @@ def method_names(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         CotbalError: no such method.
     """
-    methods = [name.strip() if "." in name else name.strip().lower() for name in names]
-    unknown = [name for name in methods if "." not in name and name not in all_methods()]
+    methods = [_spelled(name) for name in names]
+    modules = [name.partition(":")[0] for name in methods]
+    unknown = [name for name in modules if "." not in name and name not in all_methods()]
     if unknown:
         raise CotbalError(
             f"methods: expected one of {', '.join(all_methods())}, or the dotted path of your own"
@@ -67,6 +68,14 @@ def method_names(names: Sequence[str]) -> tuple[str, ...]:
             "unknown-method",
         )
     return tuple(dict.fromkeys(methods))
+
+
+def _spelled(name: str) -> str:
+    """A method in lower case; a dotted path and a variant, such as the goal of `steer`, as they
+    are.
+    """
+    method, colon, variant = name.strip().partition(":")
+    return (method if "." in method else method.lower()) + colon + variant
 
 
 def plan_comparison(
@@ -78,6 +87,7 @@ def plan_comparison(
         CotbalError: the data is broken, or a method does not exist.
     """
     runs = probes(recipe) if FIXED in methods else []
+    runs += untrained(recipe)
     for seed in seeds:
         runs += _models(recipe, methods, seed)
     return Study(prepare(recipe, root, runs), {})
@@ -101,7 +111,7 @@ def plan_ablation(
     variants |= {
         f"{FIXED}-temperature-{tau:g}": Variant(base.changed(temperature=tau)) for tau in others
     }
-    runs = probes(recipe)
+    runs = [*probes(recipe), *untrained(recipe)]
     if precise and base.form == "standard":
         other: Difficulty = "real" if base.difficulty == "precise" else "precise"
         variants[f"{FIXED}-{other}-difficulty"] = Variant(base.changed(difficulty=other))

@@ -62,7 +62,10 @@ def job_begun(paths: RunPaths) -> Iterator[tuple[Ranks, Callable[[], bool]]]:
 
 
 class Progress:
-    """Writes the progress file of a job, a few times per second at most; the first rank does."""
+    """Writes the progress file of a job, a few times per second at most; the first rank does.
+
+    Nothing waits for the disk: a file that a loss of power cuts off counts as no progress.
+    """
 
     def __init__(self, path: Path, ranks: Ranks) -> None:
         self.path = path
@@ -95,4 +98,4 @@ class Progress:
             "loss": loss,
             "time": self.last,
         }
-        write_json(self.path, content)
+        write_json(self.path, content, durable=False)

@@ -16,7 +16,7 @@ from cotbal.data.reading.records import Records, default_cache, open_records
 from cotbal.data.sampling import Portioned, draw_portions, kept_records, write_manifest
 from cotbal.errors import DataError
 from cotbal.jobs.rundir import RunDir
-from cotbal.recipe.mixture import Task
+from cotbal.recipe.mixture import TRAIN, Task
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run
 from cotbal.scores.measure import problem_finder
@@ -35,7 +35,8 @@ class Inputs:
     """The data of a mixture, opened and cut into portions.
 
     Attributes:
-        portions: task -> its kept training records in the order of its portions.
+        portions: task -> its kept training records in the order of its portions; of every task
+            with training data.
         digests: `<task>.<split>` -> SHA-256 of the file's bytes.
         evaluation: `<task>.<split>` -> number of records.
         dropped: descriptions of records left out because of their images.
@@ -75,8 +76,8 @@ def open_inputs(recipe: Recipe) -> Inputs:
     with open_meter(recipe.for_probes) as meter:
         if meter is None:
             return inputs
-        for task in recipe.mixture.tasks:
-            records = open_records(task.train, default_cache())
+        for task in recipe.mixture.trained:
+            records = open_records(task.files[TRAIN], default_cache())
             kept = inputs.portions[task.name].indices
             _, remark = _trained_tokens(recipe.for_probes, task, records, kept, meter)
             truncated += [f"of the probes: {remark}"] if remark else []
@@ -91,22 +92,20 @@ def _opened(recipe: Recipe, meter: Meter | None, cache: Path) -> Inputs:
     dropped: list[str] = []
     truncated: list[str] = []
     for task in recipe.mixture.tasks:
-        records = open_records(task.train, cache)
-        kept, lost = _kept(records, recipe, meter)
-        portions[task.name] = draw_portions(kept, task.name, recipe.file.portions)
-        digests[f"{task.name}.train"] = records.digest
-        if meter is not None:
-            tokens[task.name], remark = _trained_tokens(recipe, task, records, kept, meter)
-            truncated += [remark] if remark else []
-        dropped += lost
-        splits = {"validation": task.validation} if task.validation else {}
-        for split, path in {**splits, **task.test}.items():
-            answers = open_records(path, cache, evaluation=True)
-            _need_references(answers, task.metrics_of(split))
-            kept, lost = _kept(answers, recipe, meter)
-            digests[f"{task.name}.{split}"] = answers.digest
-            evaluation[f"{task.name}.{split}"] = len(kept)
+        for split, path in task.files.items():
+            records = open_records(path, cache, evaluation=split != TRAIN)
+            if split != TRAIN:
+                _need_references(records, task.metrics_of(split))
+            kept, lost = _kept(records, recipe, meter)
+            digests[f"{task.name}.{split}"] = records.digest
             dropped += lost
+            if split != TRAIN:
+                evaluation[f"{task.name}.{split}"] = len(kept)
+                continue
+            portions[task.name] = draw_portions(kept, task.name, recipe.file.portions)
+            if meter is not None:
+                tokens[task.name], remark = _trained_tokens(recipe, task, records, kept, meter)
+                truncated += [remark] if remark else []
     return Inputs(
         portions,
         digests,
@@ -160,9 +159,9 @@ def _kept(records: Records, recipe: Recipe, meter: Meter | None) -> tuple[np.nda
 
 def write_portions(recipe: Recipe, inputs: Inputs, root: RunDir) -> None:
     """Write the manifest of record ids of every task; the runs read their portions from it."""
-    for task in recipe.mixture.tasks:
+    for task in recipe.mixture.trained:
         portioned = inputs.portions[task.name]
-        ids = open_records(task.train, default_cache()).ids(portioned.indices)
+        ids = open_records(task.files[TRAIN], default_cache()).ids(portioned.indices)
         path = root.portions(task.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_manifest(path, ids, portioned)
@@ -190,15 +189,27 @@ def warnings(recipe: Recipe, inputs: Inputs) -> list[str]:
             "optimization.packing packs the records of a micro-batch: with micro_batch_size 1 it"
             " does nothing"
         )
-    untested = [task.name for task in recipe.mixture.tasks if not task.test]
-    if untested:
-        remarks.append(
-            f"no test set for {', '.join(untested)}: the final models will not be scored on it"
-        )
+    remarks += _missing_sets(recipe)
     if inputs.dropped:
         remarks.append(
             f"{len(inputs.dropped)} records left out because of their images, the first:"
             f" {inputs.dropped[0]}"
+        )
+    return remarks
+
+
+def _missing_sets(recipe: Recipe) -> list[str]:
+    """What follows for tasks without a training or test set."""
+    remarks = []
+    untrained = [task.name for task in recipe.mixture.only_evaluated]
+    if untrained:
+        remarks.append(
+            f"no training set for {', '.join(untrained)}: only evaluated, without a weight"
+        )
+    untested = [task.name for task in recipe.mixture.tasks if not task.test]
+    if untested:
+        remarks.append(
+            f"no test set for {', '.join(untested)}: the final models will not be scored on it"
         )
     return remarks
 
@@ -243,7 +254,7 @@ def identity(
         entries["run.ratios"] = dict(run.ratios)
     for name in run.tasks:
         entries[f"tasks.{name}.instruction"] = recipe.mixture[name].instruction
-        splits = {"train"} if name in run.portions else set()
+        splits = {TRAIN} if name in run.portions else set()
         splits |= {"validation"} if name in run.validation else set()
         splits |= set(recipe.mixture[name].test) if name in run.test else set()
         for split in sorted(splits):

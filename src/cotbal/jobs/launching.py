@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from cotbal.recipe.schema import ResourcesSection
+if TYPE_CHECKING:
+    from cotbal.recipe.schema import ResourcesSection
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.weigh import task_weights, weigh, write_weights
 from cotbal.recipe import accelerate_file
 from cotbal.recipe.recipe import Recipe
-from cotbal.recipe.runs import Run, final_run
+from cotbal.recipe.runs import Run, final_run, untrained_runs
 from cotbal.scores.measure import load_metric
 from cotbal.scores.weights_file import read_task_weights, read_weights
 from cotbal.training.run_paths import RunPaths
@@ -36,7 +36,8 @@ def plan(
     weightings: Sequence[str] = (FIXED,),
     ratios: Path | None = None,
 ) -> Prepared:
-    """Open the data and plan the probes and one final run a weighting; nothing is written.
+    """Open the data and plan the probes, one final run a weighting, and the base checkpoint where
+    tasks are only evaluated; nothing is written.
 
     Args:
         ratios: a file of weights; also plans a final run with these as sampling ratios.
@@ -53,7 +54,13 @@ def plan(
         of_tasks = task_weights(recipe.mixture, read_weights(ratios))
         run = final_run(recipe.mixture, "ew", seed, ratios_run_name(ratios))
         finals.append((replace(run, ratios=of_tasks), "final"))
-    return prepare(recipe, root, [*probes(recipe), *finals])
+    return prepare(recipe, root, [*probes(recipe), *untrained(recipe), *finals])
+
+
+def untrained(recipe: Recipe) -> list[tuple[Run, Kind]]:
+    """The base checkpoint, if tasks are only evaluated: what final models are held against."""
+    runs = untrained_runs(recipe.mixture, recipe.file.optimization.seed)
+    return [(run, "final") for run in runs]
 
 
 def ratios_run_name(path: Path) -> str:
@@ -101,7 +108,7 @@ def _need_metric(task: str, metric: str) -> None:
 
 def _method(recipe: Recipe, name: str) -> Weighting:
     """A method with the options of the recipe, built before anything is spent on it."""
-    names = [task.name for task in recipe.mixture.tasks]
+    names = [task.name for task in recipe.mixture.trained]
     given = dict.fromkeys(names, 1.0) if takes_weights(name) else None
     return build_weighting(name, names, given, options=recipe.file.weightings.get(name))
 
@@ -155,7 +162,7 @@ def train(
     with locked(prepared.root.lock):
         if weights is not None:
             write_weights(prepared.root, prepared.recipe.mixture, weights)
-        planned = [prepared.plan.named(weighting)]
+        planned = [*prepared.plan.untrained, prepared.plan.named(weighting)]
         do(prepared, planned, options)
         return prepared.root.final(weighting)
 
@@ -168,6 +175,7 @@ def run(prepared: Prepared, weightings: Sequence[str], options: Options) -> Bala
     with locked(prepared.root.lock):
         finals = [prepared.plan.named(weighting) for weighting in dict.fromkeys(weightings)]
         early = [p for p in prepared.plan.runs if p.kind == "probe"]
+        early += prepared.plan.untrained
         early += [final for final in finals if final.run.weighting != FIXED]
         late = [final for final in finals if final.run.weighting == FIXED]
         do(prepared, early, replace(options, later=len(late)))

@@ -15,7 +15,7 @@ from cotbal.jobs.inputs import Inputs, checkpoint_digest
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.ratios import passes
 from cotbal.recipe.recipe import Recipe
-from cotbal.recipe.runs import Run, cost, drawn, final_run, held
+from cotbal.recipe.runs import UNTRAINED, Run, cost, drawn, final_run, held
 from cotbal.training.run_paths import RunPaths
 
 Kind = Literal["probe", "final", "curve", "trial"]
@@ -87,6 +87,11 @@ class Plan:
 
     def _share(self, kind: Kind) -> float:
         return sum(p.share for p in self.runs if p.kind == kind)
+
+    @property
+    def untrained(self) -> tuple[Planned, ...]:
+        """The base checkpoint on the tasks that are only evaluated, if there are any."""
+        return tuple(p for p in self.runs if p.run.name == UNTRAINED)
 
     def named(self, name: str) -> Planned:
         """The run called `name`, of the first seed that it is planned for."""

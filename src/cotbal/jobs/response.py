@@ -17,11 +17,11 @@ from cotbal.jobs.pipeline import FIXED, do, prepare
 from cotbal.jobs.plan import Prepared, paths_of
 from cotbal.jobs.queue import cancel_jobs, queued
 from cotbal.jobs.rundir import RunDir
-from cotbal.jobs.scoring import score_matrix
+from cotbal.jobs.scoring import read_scores_file, score_matrix
 from cotbal.jobs.weigh import task_weights
 from cotbal.recipe.mixture import Mixture
 from cotbal.recipe.recipe import Recipe, load_recipe
-from cotbal.recipe.runs import Run, trial_name, trial_runs
+from cotbal.recipe.runs import UNTRAINED_TRIAL, Run, trial_name, trial_runs, untrained_trials
 from cotbal.response import Design, Response, Trials, fit_response, read_trials, two_level_design
 from cotbal.training.run_paths import RunPaths
 
@@ -61,12 +61,14 @@ def fraction_of(recipe: Recipe, design: Design) -> Fraction:
 
 
 def plan_trials(recipe: Recipe, root: RunDir) -> Prepared:
-    """Open the data and plan the trials of the section `response`; nothing is written.
+    """Open the data and plan the trials of the section `response`, and the base checkpoint where
+    tasks are only evaluated; nothing is written.
 
     Raises:
         CotbalError: the data is broken, or such trials say nothing, see `design_of`.
     """
-    return prepare(recipe, root, [(run, "trial") for run in _runs(recipe)])
+    untrained = untrained_trials(recipe.mixture, recipe.file.optimization.seed)
+    return prepare(recipe, root, [(run, "trial") for run in (*_runs(recipe), *untrained)])
 
 
 def run_trials(prepared: Prepared, options: Options) -> Response:
@@ -135,9 +137,27 @@ def read_response(root: RunDir) -> Response:
             "unfinished-trials",
         )
     trials = read_trials(root.trial_table)
-    units: Mapping[str, list[str]] = read_json(root.design)["units"]
+    units: Mapping[str, list[str]] = {}  # of a table of other origin: every task has its own weight
+    if root.design.exists():
+        units = read_json(root.design)["units"]
     unit_of = {task: unit for unit, members in units.items() for task in members}
     return fit_response(replace(trials, units=unit_of))
+
+
+def untrained_scores(root: RunDir) -> dict[str, float]:
+    """Validation scores of the base checkpoint, before training, on the tasks that are only
+    evaluated; of those that were scored beside the trials.
+    """
+    paths = root.trial(UNTRAINED_TRIAL)
+    if not paths.done:
+        return {}
+    recipe = load_recipe(root.recipe)
+    scores = {}
+    for task in recipe.mixture.only_evaluated:
+        metrics = read_scores_file(paths, task.name, "validation")["metrics"]
+        if task.metric in metrics:
+            scores[task.name] = float(metrics[task.metric]["score"])
+    return scores
 
 
 def as_planned(recipe: Recipe, root: RunDir) -> Recipe:

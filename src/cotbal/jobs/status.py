@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from cotbal.data.files import is_locked, read_json
-from cotbal.errors import CotbalError
+from cotbal.errors import CotbalError, RunError
 from cotbal.jobs.executors import recorded_handle
 from cotbal.jobs.queue import QueuedJob, queued
 from cotbal.jobs.rundir import RunDir, SubmissionPaths, submissions
 from cotbal.training.run_paths import RunPaths
 
 Word = Literal["done", "running", "queued", "unknown", "failed", "interrupted", "missing"]
+STARTING = {"phase": "starting", "fraction": 0.0}
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,13 @@ def _result(paths: RunPaths) -> str:
 def _at_rest(paths: RunPaths) -> tuple[Word, str]:
     if paths.failure.exists():
         return "failed", read_json(paths.failure)["message"].strip().splitlines()[-1]
-    if not paths.progress.exists():
+    progress = _read_progress(paths)
+    if progress is None:
         return "missing", ""
     how = "no checkpoint yet: rerunning the command restarts this run"
     if _resumes(paths):
         how = "rerun the command to resume"
-    return "interrupted", f"at {read_json(paths.progress)['fraction']:.0%}; {how}"
+    return "interrupted", f"at {progress['fraction']:.0%}; {how}"
 
 
 def _resumes(paths: RunPaths) -> bool:
@@ -92,7 +94,16 @@ def _resumes(paths: RunPaths) -> bool:
 
 
 def _progress(paths: RunPaths) -> str:
-    if not paths.progress.exists():
-        return "starting, 0%"
-    progress = read_json(paths.progress)
+    progress = _read_progress(paths) or STARTING
     return f"{progress['phase']}, {progress['fraction']:.0%}"
+
+
+def _read_progress(paths: RunPaths) -> dict[str, Any] | None:
+    """What a worker reported last; None if nothing. A loss of power may have cut off the file."""
+    if not paths.progress.exists():
+        return None
+    try:
+        progress: dict[str, Any] = read_json(paths.progress)
+    except RunError:
+        return STARTING
+    return progress

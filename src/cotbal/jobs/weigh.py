@@ -115,8 +115,8 @@ def write_weights(root: RunDir, mixture: Mixture, weights: Mapping[str, float]) 
 
 
 def task_weights(mixture: Mixture, weights: Mapping[str, float]) -> dict[str, float]:
-    """Task -> weight from unit -> weight; a task that is not balanced trains with the mean weight,
-    1.
+    """Task -> weight from unit -> weight, for tasks with training data; one that is not balanced
+    trains with the mean weight, 1.
 
     Raises:
         CotbalError: a unit has no weight, or one that is not a positive number, or a weight belongs
@@ -134,7 +134,7 @@ def task_weights(mixture: Mixture, weights: Mapping[str, float]) -> dict[str, fl
     if wrong:
         text = f"weights: expected positive numbers; found {', '.join(wrong)}"
         raise CotbalError(text, "not-positive")
-    return {task.name: weights[task.unit] if task.balanced else 1.0 for task in mixture.tasks}
+    return {task.name: weights[task.unit] if task.balanced else 1.0 for task in mixture.trained}
 
 
 def agree(first: RunDir, second: RunDir) -> Agreement:

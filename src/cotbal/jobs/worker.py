@@ -31,7 +31,7 @@ from cotbal.data.sampling import kept_records, read_manifest
 from cotbal.jobs.entry import Progress, job_begun
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import write_scores
-from cotbal.recipe.mixture import Task
+from cotbal.recipe.mixture import TRAIN, Task
 from cotbal.recipe.ratios import allotted
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import Run
@@ -145,7 +145,7 @@ class _Execution:
             if portion == "none":
                 continue
             task = self.recipe.mixture[name]
-            records = open_records(task.train, default_cache())
+            records = open_records(task.files[TRAIN], default_cache())
             seen = read_manifest(self.root.portions(name)).of(portion)
             parts.append((name, records, seen, task.instruction))
         return parts

@@ -1,10 +1,14 @@
-"""The mixture: the tasks that are trained together, and the units that receive one weight each."""
+"""The mixture: the tasks that are trained together, the units that receive one weight each, and the
+tasks that are only evaluated.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+TRAIN = "train"  # the split of training records
 
 
 @dataclass(frozen=True)
@@ -13,19 +17,20 @@ class Task:
 
     Attributes:
         name: unique in the mixture.
-        train, validation: files of records.
+        train: file of training records, or None for a task that is only evaluated.
+        validation: file of records, or None.
         test: split name -> file of records; empty when the task has no test set.
         metric: name of the metric that feeds the equations (higher is better).
         test_metrics: names of the metrics reported on the test splits.
         instruction: text appended to the first human turn, or None when the records already hold
             it.
         group: name of the group whose weight this task shares, or None.
-        balanced: False for a task that takes no part in the probes and trains with the mean weight,
-            1.
+        balanced: False for a task that takes no part in the probes; if it is trained, its weight is
+            the mean, 1.
     """
 
     name: str
-    train: Path
+    train: Path | None
     validation: Path | None
     test: Mapping[str, Path]
     metric: str
@@ -40,9 +45,16 @@ class Task:
 
     @property
     def files(self) -> dict[str, Path]:
-        """Split -> file of records: `train`, `validation` if there is one, then the test splits."""
-        validation = {} if self.validation is None else {"validation": self.validation}
-        return {"train": self.train, **validation, **self.test}
+        """Split -> file of records: `train` and `validation` if there are any, then the test
+        splits.
+        """
+        files = {TRAIN: self.train, "validation": self.validation, **self.test}
+        return {split: path for split, path in files.items() if path is not None}
+
+    @property
+    def folder(self) -> Path:
+        """The directory of its first file."""
+        return next(iter(self.files.values())).parent
 
     @property
     def unit(self) -> str:
@@ -52,12 +64,22 @@ class Task:
 
 @dataclass(frozen=True)
 class Mixture:
-    """The tasks that are trained together, in the order of the recipe."""
+    """The tasks of a recipe, in its order."""
 
     tasks: tuple[Task, ...]
 
     def __getitem__(self, name: str) -> Task:
         return next(task for task in self.tasks if task.name == name)
+
+    @property
+    def trained(self) -> tuple[Task, ...]:
+        """The tasks with training data: those that training has weights of."""
+        return tuple(task for task in self.tasks if task.train is not None)
+
+    @property
+    def only_evaluated(self) -> tuple[Task, ...]:
+        """The tasks without training data, which show what training does to other abilities."""
+        return tuple(task for task in self.tasks if task.train is None)
 
     @property
     def balanced(self) -> tuple[Task, ...]:

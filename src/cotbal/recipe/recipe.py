@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from cotbal.errors import RecipeError
 from cotbal.recipe.explain import explain
-from cotbal.recipe.mixture import Mixture, Task
+from cotbal.recipe.mixture import TRAIN, Mixture, Task
 from cotbal.recipe.runs import Run, is_replicated, plan_probes
 from cotbal.recipe.schema import ModelSection, RecipeFile, ResourcesSection, TaskSection
 from cotbal.recipe.strict_yaml import apply_override, dump_yaml, read_yaml
@@ -155,8 +155,8 @@ class Recipe:
         content["resources"] = self.resources.model_dump(mode="json")
         for task in self.mixture.tasks:
             entry = content["tasks"][task.name]
-            entry["train"] = str(task.train)
-            entry["validation"] = str(task.validation) if task.validation else None
+            for split in (TRAIN, "validation"):
+                entry[split] = str(task.files[split]) if split in task.files else None
             entry["test"] = {split: str(path) for split, path in task.test.items()}
         if self.file.model is not None:
             content["model"]["checkpoint"] = self.checkpoint
@@ -188,7 +188,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     tasks = tuple(_task(name, section, root) for name, section in file.tasks.items())
     if not any(task.balanced for task in tasks):
         raise RecipeError(
-            f"{path}: expected at least one balanced task; every task has balanced: false",
+            f"{path}: expected at least one balanced task; every task has balanced: false or no"
+            " training set",
             "no-balanced-task",
         )
     return Recipe(path.resolve(), file.name, Mixture(tasks), root / (file.images or "."), file)
@@ -200,8 +201,8 @@ def _task(name: str, section: TaskSection, root: Path) -> Task:
         tests = {"test": tests}
     return Task(
         name=name,
-        train=root / section.train,
-        validation=root / section.validation if section.validation else None,
+        train=None if section.train is None else root / section.train,
+        validation=None if section.validation is None else root / section.validation,
         test={split: root / path for split, path in tests.items()},
         metric=section.metric,
         test_metrics=section.test_metrics or (section.metric,),

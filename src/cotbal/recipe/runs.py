@@ -13,6 +13,8 @@ from cotbal.recipe.ratios import allotted
 
 Portion = Literal["none", "mini", "large", "full"]
 FRACTION, ALONE = "fraction", "alone"  # runs of the curve, see `curve_runs`
+UNTRAINED = "base-checkpoint"  # see `untrained_runs`
+UNTRAINED_TRIAL = f"trial:{UNTRAINED}"  # see `untrained_trials`
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,8 @@ class Run:
 
     Attributes:
         name: `mini`, `full:<unit>`, `base`, `solo:<unit>`, `solo-mini:<unit>`, `stl:<task>`,
-            `fraction:<fraction>`, `alone:<task>:<fraction>`, `trial:<number>`, `ratios:<goal>`, or
-            another final run's name.
+            `fraction:<fraction>`, `alone:<task>:<fraction>`, `trial:<number>`, `base-checkpoint`,
+            `trial:base-checkpoint`, `ratios:<goal>`, or another final run's name.
         portions: task -> portion, or a fraction as text, such as `1/8`; a task that is
             not named sees `none`. Without any, the base checkpoint answers.
         weighting: `ew`, or a method of `cotbal.weightings`.
@@ -157,9 +159,26 @@ def single_task_runs(
 
 
 def final_run(mixture: Mixture, weighting: str, seed: int = 0, name: str | None = None) -> Run:
-    """The training that the weights are for: every task in full, scored on the test splits."""
-    tasks = _names(mixture.tasks)
-    return Run(name or weighting, dict.fromkeys(tasks, "full"), weighting, (), tasks, seed)
+    """The training that the weights are for: every task with training data in full, scored on the
+    test splits, also those of tasks that are only evaluated.
+    """
+    trained = _names(mixture.trained)
+    tests = (*trained, *(task.name for task in mixture.only_evaluated if task.test))
+    return Run(name or weighting, dict.fromkeys(trained, "full"), weighting, (), tests, seed)
+
+
+def untrained_runs(mixture: Mixture, seed: int = 0) -> tuple[Run, ...]:
+    """The base checkpoint on the test splits of the tasks that are only evaluated: the scores that
+    training may lower; none where no such task has a test split.
+    """
+    tests = tuple(task.name for task in mixture.only_evaluated if task.test)
+    return (Run(UNTRAINED, {}, "ew", (), tests, seed),) if tests else ()
+
+
+def untrained_trials(mixture: Mixture, seed: int = 0) -> tuple[Run, ...]:
+    """The same on their validation sets, for trials."""
+    names = tuple(task.name for task in mixture.only_evaluated if task.validation)
+    return (Run(UNTRAINED_TRIAL, {}, "ew", names, (), seed),) if names else ()
 
 
 def curve_runs(
@@ -193,13 +212,13 @@ def trial_runs(
 ) -> tuple[Run, ...]:
     """Trainings that differ in the weights of their tasks, one per seed of `seeds`, in its order.
 
-    All see the same fraction of every task, those of one seed in the same order, and answer every
-    validation set of the mixture.
+    All see the same fraction of every task with training data, those of one seed in the same order,
+    and answer every validation set of the mixture.
 
     Args:
         weighting: the method that trains with the weights of the trial.
     """
-    portions = dict.fromkeys(_names(mixture.tasks), fraction)
+    portions = dict.fromkeys(_names(mixture.trained), fraction)
     return tuple(
         Run(trial_name(number), portions, weighting, _names(mixture.scored), (), seed)
         for number, seed in enumerate(seeds)

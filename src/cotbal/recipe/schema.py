@@ -64,9 +64,12 @@ Directive = Annotated[str, Field(pattern=r"^--[^\n]+$")]
 
 
 class TaskSection(Section):
-    """One task as written in the recipe; paths are relative to the recipe file."""
+    """One task as written in the recipe; paths are relative to the recipe file.
 
-    train: Path
+    Without `train` the task is only evaluated, and `balanced` is false.
+    """
+
+    train: Path | None = None
     validation: Path | None = None
     test: Path | dict[Name, Path] | None = None
     metric: str = "exact_match"
@@ -74,6 +77,30 @@ class TaskSection(Section):
     instruction: str | None = None
     group: Name | None = None
     balanced: Flag = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_not_balanced_without_training_data(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and fields.get("train") is None:
+            return {"balanced": False, **fields}
+        return fields
+
+    @model_validator(mode="after")
+    def _can_be_evaluated_without_training_data(self) -> TaskSection:
+        if self.train is not None:
+            return self
+        if self.validation is None and not self.test:
+            raise ValueError(
+                "a task needs a training set; give one, or a validation or test set to evaluate"
+                " the task only"
+            )
+        for field, is_set in {"balanced": self.balanced, "group": self.group}.items():
+            if is_set:
+                raise ValueError(
+                    f"a task without a training set is only evaluated and has no weight; leave out"
+                    f" {field}, or give a training set"
+                )
+        return self
 
     @model_validator(mode="after")
     def _needs_validation(self) -> TaskSection:

@@ -27,6 +27,9 @@ tasks:
   chat:                          # text only: takes no part in the probes and trains with the mean weight, 1
     train: data/chat_train.jsonl
     balanced: false
+  # reasoning:                   # no training data: only evaluated, to see what training makes the model forget
+  #   validation: data/reasoning_validation.jsonl
+  #   test: data/reasoning_test.jsonl
 
 model:
   checkpoint: base               # directory of a vision-language model (safetensors), or the name of a hub model

@@ -1,88 +1,21 @@
-"""The report of a run directory: one self-contained HTML page, and its tables as Markdown."""
+"""The report of a run directory: one self-contained HTML page, and its tables as Markdown.
+
+The functions below are imported when they are first used, so that a command that prints a table of
+the report does not import the page.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from cotbal.data.files import write_json, write_text
-from cotbal.errors import RunError
-from cotbal.jobs.rundir import RunDir
-from cotbal.report import comparison, curves
-from cotbal.report.comparison import Comparison, compare, results_table
-from cotbal.report.contents import read_contents
-from cotbal.report.curves import DataCurves, data_curves
-from cotbal.report.examples import examples
-from cotbal.report.markdown import markdown
-from cotbal.report.models import compare_all, models_of
-from cotbal.report.page import page
+if TYPE_CHECKING:
+    from cotbal.report.writing import write_all, write_comparison, write_curve, write_report
 
 __all__ = ["write_all", "write_comparison", "write_curve", "write_report"]
 
 
-def write_report(directory: Path) -> Path:
-    """Write `report/index.html` and `report/tables.md` from the content of the run directory;
-    returns the page.
-
-    Raises:
-        RunError: the directory holds nothing that could be reported.
-    """
-    contents = read_contents(directory)
-    models, curve = compare_all(contents), data_curves(contents)
-    report = RunDir(directory).report
-    write_text(report / "tables.md", markdown(contents, models, curve))
-    write_text(report / "index.html", page(contents, models, curve, examples(contents)))
-    return report / "index.html"
-
-
-def write_all(directory: Path) -> Path:
-    """Rewrite the report, and the tables of a comparison or curve where there are any."""
-    files = RunDir(directory)
-    if files.comparison.exists():
-        write_comparison(directory)
-    if files.curve_numbers.exists():
-        write_curve(directory)
-    return write_report(directory)
-
-
-def write_comparison(directory: Path) -> Comparison:
-    """Write `comparison/`: tables of the test results for `cotbal overall`, and every number with
-    its interval.
-
-    `results.csv` holds means over the seeds that its methods share, `results-seed-<n>.csv` those of
-    one seed, and `comparison.json` improvement, error and paired differences.
-    """
-    contents = read_contents(directory)
-    models, methods = models_of(contents), compare_all(contents)
-    folder = RunDir(directory).comparison
-    write_text(folder / "results.csv", results_table(methods, contents.balanced).to_csv())
-    for seed in methods.seeds:
-        one_seed = {name: {seed: models[name][seed]} for name in methods.methods}
-        alone = compare(one_seed, contents.tasks, contents.balanced)
-        table = results_table(alone, contents.balanced).to_csv()
-        write_text(folder / f"results-seed-{seed}.csv", table)
-    write_json(folder / "comparison.json", comparison.to_json(methods))
-    return methods
-
-
-def write_curve(directory: Path) -> DataCurves:
-    """Write `curve/scores.csv`, a score matrix with one row per run (mean over seeds), and
-    `curve/curve.json`.
-
-    With several training seeds, `seed-<n>/curve/scores.csv` holds those of one.
-
-    Raises:
-        RunError: no run of the curve is done.
-    """
-    shown, files = data_curves(read_contents(directory)), RunDir(directory)
-    if shown is None:
-        raise RunError(
-            f"{directory}: expected finished runs of a curve; found none. `cotbal curve RECIPE`"
-            " trains them.",
-            "no-finished-run",
-        )
-    write_text(files.curve_table, shown.mean.to_csv())
-    if len(shown.matrices) > 1:
-        for seed, matrix in shown.matrices.items():
-            write_text(files.seeded(seed).curve_table, matrix.to_csv())
-    write_json(files.curve_numbers, curves.to_json(shown))
-    return shown
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("cotbal.report.writing"), name)

@@ -87,6 +87,8 @@ class Comparison:
         left_out: tasks where the reference did not score above 0, so that a relative change has no
             meaning.
         seed_noise: with one seed, how much another one may change, where that is known.
+        only_evaluated: the same methods on the tasks without training data, against the base
+            checkpoint, or EW where that was not scored; None without such tasks.
     """
 
     methods: tuple[str, ...]
@@ -98,6 +100,7 @@ class Comparison:
     by_seed: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     seed_noise: SeedNoise | None = None
+    only_evaluated: Comparison | None = None
 
     @property
     def noise(self) -> tuple[Noise, ...]:
@@ -348,7 +351,18 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         "minus_EW": _changes(comparison.paired),
         "improvement_by_seed": by_seed,
         "scores_minus_EW": scores,
+        "only_evaluated": _only_evaluated_json(comparison.only_evaluated),
     }
+
+
+def _only_evaluated_json(comparison: Comparison | None) -> dict[str, Any] | None:
+    if comparison is None or comparison.reference is None:
+        return None
+    changes = {}
+    for name, against in comparison.against.items():
+        by_task = {task: _change(change) for task, change in against.per_task.items()}
+        changes[method_label(name)] = by_task
+    return {"reference": method_label(comparison.reference), "against": changes}
 
 
 def _changes(by_method: Mapping[str, Interval]) -> dict[str, Any]:

@@ -13,18 +13,19 @@ from cotbal.data.files import read_json, read_jsonl
 from cotbal.errors import RunError
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import Recipe, load_recipe
+from cotbal.recipe.runs import UNTRAINED
 from cotbal.scores.matrix import ScoreMatrix, read_scores
 from cotbal.scores.task_scores import TaskScores, task_scores
 from cotbal.training.run_paths import RunPaths
 
 LICENCES = "LICENCES.md"
 Status = Literal["done", "failed", "not finished", "not started"]
-Kind = Literal["probe", "final", "curve"]
+Kind = Literal["probe", "final", "curve", "trial"]
 
 
 @dataclass(frozen=True)
 class RunContents:
-    """One run: a probe, a final model, or a point of the curve.
+    """One run: a probe, a final model, a point of the curve, or a trial.
 
     Attributes:
         name: that of the run, such as `mini`, `full:<unit>`, `fraction:1/8`, or of the method for a
@@ -32,6 +33,7 @@ class RunContents:
         seed: training seed; None where it is the recipe's.
         planned: its entry in `plan.json` (records, tokens, share), empty if it was not planned.
         weights: task -> weight of its loss; empty where the method computes them during training.
+        ratios: task -> sampling ratio; empty where every task is sampled as it is.
         outcome: `outcome.json`, empty until the run is done.
         failure: message of the failure, or an empty text.
         losses: lines of `training.jsonl`.
@@ -44,6 +46,7 @@ class RunContents:
     paths: RunPaths
     planned: Mapping[str, Any]
     weights: Mapping[str, float]
+    ratios: Mapping[str, float]
     outcome: Mapping[str, Any]
     failure: str
     losses: tuple[Mapping[str, Any], ...]
@@ -92,12 +95,22 @@ class Contents:
     @property
     def finals(self) -> tuple[RunContents, ...]:
         """The final models, of all methods and seeds."""
-        return tuple(run for run in self.runs if run.kind == "final")
+        return tuple(r for r in self.runs if r.kind == "final" and r.name != UNTRAINED)
+
+    @property
+    def untrained(self) -> RunContents | None:
+        """The base checkpoint on the tasks that are only evaluated, if it is done."""
+        return next((r for r in self.runs if r.name == UNTRAINED and r.status == "done"), None)
 
     @property
     def curve(self) -> tuple[RunContents, ...]:
         """The trainings on fractions of the data."""
         return tuple(run for run in self.runs if run.kind == "curve")
+
+    @property
+    def trials(self) -> tuple[RunContents, ...]:
+        """The trainings that differ in the weights of their tasks, of all seeds."""
+        return tuple(run for run in self.runs if run.kind == "trial")
 
     def of_first_seed(self, runs: Sequence[RunContents]) -> tuple[RunContents, ...]:
         """Those of the recipe's training seed: one run of each name."""
@@ -125,6 +138,13 @@ class Contents:
             return self.tasks
         return tuple(task.name for task in self.recipe.mixture.balanced)
 
+    @property
+    def only_evaluated(self) -> tuple[str, ...]:
+        """Names of the tasks without training data."""
+        if self.recipe is None:
+            return ()
+        return tuple(task.name for task in self.recipe.mixture.only_evaluated)
+
     def unit_of(self, task: str) -> str:
         """The unit that gives `task` its weight."""
         if self.recipe is None:
@@ -150,12 +170,12 @@ def read_contents(directory: Path) -> Contents:
         RunError: nothing in it can be reported.
     """
     files = RunDir(directory)
-    needed = (files.balance, files.score_table, files.plan)
+    needed = (files.plan, files.score_table, files.balance, files.trial_table)
     if not any(path.exists() for path in needed):
+        names = ", ".join(str(path.relative_to(directory)) for path in needed)
         raise RunError(
-            f"{directory}: expected a run directory with {files.plan.name},"
-            f" {files.score_table.name} or {files.balance.name}; none of them exists. `cotbal"
-            " balance RECIPE` writes them.",
+            f"{directory}: expected a run directory with one of {names}; none of them exists."
+            " `cotbal balance RECIPE` and `cotbal response RECIPE` write them.",
             "no-run-directory",
         )
     recipe = load_recipe(files.recipe) if files.recipe.exists() else None
@@ -188,7 +208,12 @@ def _read_runs(directory: Path, plan: Mapping[str, Any], seed: int) -> list[RunC
     """The planned runs in their order, then other runs in the directory."""
     planned = {directory / run["directory"]: run for run in plan.get("runs", [])}
     runs = [_read_run(root, run["kind"], run, seed) for root, run in planned.items()]
-    folders: dict[Kind, str] = {"probe": "probes", "final": "final", "curve": "curve"}
+    folders: dict[Kind, str] = {
+        "probe": "probes",
+        "final": "final",
+        "curve": "curve",
+        "trial": "trials",
+    }
     for kind, folder in folders.items():
         roots = (directory / folder).glob("*/")
         for root in sorted(roots):
@@ -204,7 +229,7 @@ def _is_archived(root: Path) -> bool:
 def _read_run(root: Path, kind: Kind, planned: Mapping[str, Any], recipe_seed: int) -> RunContents:
     paths = RunPaths(root)
     outcome = read_json(paths.outcome) if paths.done else {}
-    from_folder = root.name.replace("full-", "full:", 1)
+    from_folder = re.sub("^(full|trial)-", r"\1:", root.name)
     name = planned.get("name") or outcome.get("run") or from_folder
     seed = planned.get("seed", recipe_seed)
     job = _json_or_empty(paths.job)
@@ -221,6 +246,7 @@ def _read_run(root: Path, kind: Kind, planned: Mapping[str, Any], recipe_seed: i
         paths=paths,
         planned=planned,
         weights=job.get("weights") or {},
+        ratios=_ratios(job),
         outcome=outcome,
         failure=failure["message"] if failure else "",
         losses=tuple(read_jsonl(paths.training)),
@@ -228,11 +254,17 @@ def _read_run(root: Path, kind: Kind, planned: Mapping[str, Any], recipe_seed: i
     )
 
 
+def _ratios(job: Mapping[str, Any]) -> dict[str, float]:
+    run = job.get("run")
+    ratios = run.get("ratios") if isinstance(run, dict) else None
+    return ratios or {}
+
+
 def _licences(recipe: Recipe) -> tuple[tuple[Path, str], ...]:
     """The licence texts beside the images and the records."""
     folders = [recipe.images, recipe.images.parent]
     for task in recipe.mixture.tasks:
-        folders.append(task.train.parent)
+        folders.append(task.folder)
     texts: dict[Path, str] = {}
     for folder in folders:
         file = folder.resolve() / LICENCES

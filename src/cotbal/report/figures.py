@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,6 @@ from cotbal.report.svg import element, label, shortened, tick_text, ticks, width
 from cotbal.scores.interval import Interval
 
 LETTERS = 18  # longest label
-STRONGEST = 0.55  # opacity of the strongest cell; keeps its text readable in both colour schemes
-CROWDED = 9  # units; more get smaller cells
 ROW = 34  # pixels per row of a dot plot or bar plot
 
 HATCH = element(
@@ -28,58 +27,9 @@ HATCH = element(
         patternUnits="userSpaceOnUse",
     ),
 )
-Cells = Sequence[Sequence[Interval]]  # by giver and receiver
 
 
-def heat_map(units: Sequence[str], cells: Cells) -> Markup:
-    """Contribution `C[giver, receiver]` (Eq. 3), the paper's Fig. 2: one row per giver, one column
-    per receiver.
-    """
-    size = len(units)
-    crowded = size > CROWDED
-    wide, high, letters = (41, 33, 14) if crowded else (58, 38, LETTERS)
-    longest = _longest(units, letters)
-    slanted = 0.72 * longest  # width and height of the longest name of a column
-    left = 20 + longest
-    top = 34 + slanted
-    limit = limit_of(cells)
-    parts = [
-        element("text", "receiver", x=left, y=12, class_="muted"),
-        element("text", "giver", x=left - 8, y=top - 8, class_="muted end"),
-    ]
-    for i, giver in enumerate(units):
-        y = top + (i + 0.5) * high
-        parts.append(label(giver, letters, x=left - 8, y=y, class_="end middle"))
-    for j, receiver in enumerate(units):
-        x = left + (j + 0.5) * wide + 4
-        y = top - 8
-        moved = f"translate({x:.1f} {y:.1f}) rotate(-45)"
-        parts.append(label(receiver, letters, transform=moved))
-    for i, giver in enumerate(units):
-        for j, receiver in enumerate(units):
-            cell = cells[i][j]
-            x = left + j * wide
-            y = top + i * high
-            moved = f"translate({x:.1f} {y:.1f})"
-            content = _cell(cell, limit, i == j, (wide, high))
-            title = element("title", _cell_title(giver, receiver, cell))
-            parts.append(element("g", content, title, transform=moved, class_="cell"))
-    full_width = left + size * wide + slanted - 0.3 * wide
-    full_height = top + size * high + 2
-    return element(
-        "svg",
-        HATCH,
-        *parts,
-        role="img",
-        aria_label=f"Heat map of the contribution of {size} givers to {size} receivers",
-        width=round(full_width),
-        height=round(full_height),
-        viewBox=f"0 0 {full_width:.0f} {full_height:.0f}",
-        class_="fixed crowded" if crowded else "fixed",
-    )
-
-
-def _longest(names: Sequence[str], letters: int = LETTERS) -> float:
+def longest(names: Sequence[str], letters: int = LETTERS) -> float:
     """Width of the widest of these names, shortened, in pixels."""
     widths = []
     for name in names:
@@ -88,57 +38,20 @@ def _longest(names: Sequence[str], letters: int = LETTERS) -> float:
     return max(widths)
 
 
-def limit_of(cells: Cells) -> float:
-    """End of the symmetric colour scale: the strongest contribution between two units, at most 1,
-    at least 0.1.
-    """
-    strongest = 0.1
-    for i, row in enumerate(cells):
-        for j, cell in enumerate(row):
-            is_known = not np.isnan(cell.value)
-            if is_known and i != j:
-                strongest = max(strongest, abs(cell.value))
-    return min(strongest, 1.0)
-
-
-def _cell(cell: Interval, limit: float, is_diagonal: bool, size: tuple[int, int]) -> Markup:
-    """Content of one cell: its colour and its number."""
-    wide, high = size
-    box = {"width": wide - 2, "height": high - 2, "rx": 3}
-    middle = {"x": wide / 2 - 1, "y": high / 2 - 1}
-    surface = element("rect", **box, class_="surface")
-    if np.isnan(cell.value):
-        hatched = element("rect", **box, fill="url(#hatch)")
-        text = element("text", "n/i", **middle, class_="center middle muted")
-        return surface + hatched + text
-    written = number(cell.value, 2)
-    if is_diagonal:
-        grey = element("rect", **box, class_="own")
-        text = element("text", written, **middle, class_="center middle muted")
-        return grey + text
-    share = min(1.0, abs(cell.value) / limit)
-    opacity = float(STRONGEST * share)
-    sign = "positive" if cell.value >= 0 else "negative"
-    colour = element("rect", **box, fill_opacity=opacity, class_=sign)
-    weight = "center middle strong" if cell.differs() else "center middle"
-    text = element("text", written, **middle, class_=weight)
-    return surface + colour + text
-
-
-def _cell_title(giver: str, receiver: str, cell: Interval) -> str:
-    if giver != receiver:
-        return f"{giver} \N{RIGHTWARDS ARROW} {receiver}: {with_interval(cell)}"
-    if np.isnan(cell.value):
-        return f"{giver}: {NOT_IDENTIFIED}"
-    return f"{giver} to itself: 1 by definition"
-
-
 @dataclass(frozen=True)
 class Point:
-    """One row of a dot plot or bar plot; a value of NaN is not identified."""
+    """One row of a dot plot or bar plot.
+
+    Attributes:
+        interval: a value of NaN is not identified.
+        observed: marked by a vertical line in a dot plot; NaN where there is none.
+        others: values whose range is a band behind the dot.
+    """
 
     name: str
     interval: Interval
+    observed: float = math.nan
+    others: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -181,7 +94,7 @@ class _Plot:
         numbers = [axis.reference]
         for point in points:
             interval = point.interval
-            numbers += [interval.value, interval.low, interval.high]
+            numbers += [interval.value, interval.low, interval.high, point.observed, *point.others]
         known = [value for value in numbers if not np.isnan(value)]
         low = min(known)
         high = max(known)
@@ -216,8 +129,8 @@ class _Plot:
             names.append(label(point.name, LETTERS, x=-12, y=y, class_="end middle"))
             value = self.value(point)
             values.append(element("text", value, x="100%", dx=12, y=y, class_="middle"))
-        longest = _longest([point.name for point in self.points])
-        left = longest + 14
+        widest = longest([point.name for point in self.points])
+        left = widest + 14
         right = 64 + 8 * len(axis.suffix)
         return element(
             "svg",
@@ -281,7 +194,16 @@ def _dot(plot: _Plot, point: Point, y: float) -> Markup:
     x = plot.x(interval.value)
     dot = element("circle", cx=x, cy=y, r=5, class_=look)
     whisker = plot.whisker(interval, y)
-    return element("g", whisker, dot, plot.title(point), class_="mark")
+    observed = others = Markup("")
+    if not np.isnan(point.observed):
+        at = plot.x(point.observed)
+        observed = element("line", x1=at, x2=at, y1=y - 9, y2=y + 9, class_="observed")
+    if point.others:
+        low = min(point.others)
+        length = plot.length(max(point.others) - low)
+        box = {"x": plot.x(low), "y": y - 8, "width": length, "height": 16, "rx": 2}
+        others = element("rect", **box, class_="others")
+    return element("g", others, whisker, dot, observed, plot.title(point), class_="mark")
 
 
 def _bar(plot: _Plot, point: Point, y: float) -> Markup:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cotbal.balance import Balance
 from cotbal.balance.guards import SPOILS_SCORE, Flag
 from cotbal.errors import CotbalError
-from cotbal.report.contents import Contents
 from cotbal.report.tables import Table
 from cotbal.scores.measure import is_stale
+
+if TYPE_CHECKING:
+    from cotbal.report.contents import Contents
 
 WHAT = {
     "no_gain": "its full data did not raise its score",

@@ -6,32 +6,49 @@ import html
 import re
 from collections.abc import Iterable
 
-from cotbal.report import curve_views
+from cotbal.report import curve_views, response_views
 from cotbal.report.comparison import Comparison
 from cotbal.report.contents import Contents
 from cotbal.report.curves import DataCurves
 from cotbal.report.flags import flag_table
 from cotbal.report.model_tables import cost_table, model_tables, variant_tables
+from cotbal.report.responses import Measured
 from cotbal.report.summary import summary
 from cotbal.report.tables import Strong, Table, balance_tables, scores_table
 
 
-def markdown(contents: Contents, comparison: Comparison, curves: DataCurves | None) -> str:
+def markdown(
+    contents: Contents,
+    comparison: Comparison,
+    curves: DataCurves | None,
+    measured: Measured | None,
+) -> str:
     """Summary, flags and every table of the page, with the same numbers."""
     tables: list[Table] = balance_tables(contents.balance) if contents.balance else []
     if contents.matrix:
         tables.append(scores_table(contents, contents.matrix))
     tables += variant_tables(contents, comparison)
     tables += model_tables(comparison)
+    if measured:
+        tables += response_views.tables(measured)
     if curves:
         tables += curve_views.tables(curves)
     if contents.runs:
         tables.append(cost_table(contents))
     name = inert(contents.name)
-    sentences = " ".join(summary(contents, comparison))
+    sentences = " ".join(summary(contents, comparison, measured))
     head = f"# cotbal: {name}\n\n{inert(sentences)}\n"
-    parts = [head, *_flags(contents), *map(table, tables)]
+    parts = [head, *_flags(contents), *_response(measured), *map(table, tables)]
     return "\n".join(parts)
+
+
+def _response(measured: Measured | None) -> list[str]:
+    """What was tried to measure the effect of weights, and the most important results."""
+    if measured is None:
+        return []
+    sentences = [response_views.design_sentence(measured), *response_views.sentences(measured)]
+    items = [f"- {inert(sentence)}\n" for sentence in [*sentences, *measured.unreadable]]
+    return ["## Effect of weights\n\n" + "".join(items)]
 
 
 def _flags(contents: Contents) -> list[str]:

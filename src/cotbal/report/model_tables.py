@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from cotbal.recipe.runs import UNTRAINED
 from cotbal.report.comparison import BASELINE, Comparison, SeedNoise
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.formatting import DASH, MINUS, count, listed, number, with_interval
@@ -29,6 +30,8 @@ def model_tables(comparison: Comparison) -> list[Table]:
         tables.append(seed_table(comparison))
     if comparison.against:
         tables.append(change_table(comparison))
+    if comparison.only_evaluated and comparison.only_evaluated.against:
+        tables.append(only_evaluated_table(comparison.only_evaluated))
     if comparison.seed_noise:
         tables.append(seed_noise_table(comparison))
     return tables
@@ -47,6 +50,8 @@ def variant_tables(contents: Contents, comparison: Comparison) -> list[Table]:
         return []
     rows = []
     for task in contents.tasks:
+        if task in contents.only_evaluated:
+            continue
         weights = [trained[name][task] for name in shown]
         rows.append((task, *map(number, weights)))
     header = ("task", *map(method_label, shown))
@@ -142,6 +147,26 @@ def change_table(comparison: Comparison) -> Table:
     )
 
 
+def only_evaluated_table(comparison: Comparison) -> Table:
+    """Relative change on every task that is only evaluated, beside the score of the reference."""
+    assert comparison.reference is not None
+    against = list(comparison.against.values())
+    rows = []
+    for task in against[0].per_task:
+        scores = [r.scores[comparison.reference] for r in comparison.rows if r.task == task]
+        score = float(np.mean(scores))
+        changes = [of_method.per_task[task] for of_method in against]
+        rows.append((task, number(score), *map(_change, changes)))
+    reference = method_label(comparison.reference)
+    title = (
+        f"Tasks that are only evaluated: relative change against {reference}, in % (Eq. 12)"
+        f"{_over(comparison)}"
+    )
+    header = ("task", f"score of {reference}", *map(method_label, comparison.against))
+    intervals = [change for of_method in against for change in of_method.per_task.values()]
+    return Table(title, header, tuple(rows), note=_note(comparison, intervals))
+
+
 def _change(change: Interval | None, digits: int = 2) -> str:
     """Bold where it differs significantly from 0."""
     if change is None:
@@ -212,14 +237,16 @@ def _by_seed(values: np.ndarray) -> list[str]:
 
 
 def cost_table(contents: Contents) -> Table:
-    """Seconds, records, tokens and memory of every run, with totals of the probes and of the
-    curve."""
+    """Seconds, records, tokens and memory of every run, with totals of the probes, of the
+    curve and of the trials."""
     rows = [_cost(run) for run in contents.runs]
     totals = []
     if len(contents.probes) > 1:
         totals.append(_total("all probes", contents.probes))
     if len(contents.curve) > 1:
         totals.append(_total("whole curve", contents.curve))
+    if len(contents.trials) > 1:
+        totals.append(_total("all trials", contents.trials))
     sizes = ("records", "tokens", "share of final", "peak MiB")
     return Table(
         "Cost of every run",
@@ -232,7 +259,7 @@ def cost_table(contents: Contents) -> Table:
 
 def _cost(run: RunContents) -> tuple[str, ...]:
     name = run.label
-    if run.kind == "final":
+    if run.kind == "final" and run.name != UNTRAINED:
         method = method_label(run.name)
         label = run.label.replace(run.name, method, 1)
         name = f"final: {label}"

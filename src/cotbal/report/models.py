@@ -4,9 +4,11 @@ models as STL.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations_with_replacement
 
+from cotbal.recipe.runs import UNTRAINED
 from cotbal.report.comparison import BASELINE, OURS, Comparison, Models, Scores, compare
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.seed_noise import seed_noise
@@ -22,7 +24,30 @@ def compare_all(contents: Contents) -> Comparison:
     reference = STL if STL in models else BASELINE
     comparison = compare(models, contents.tasks, contents.balanced, reference)
     noise = seed_noise(contents, every, comparison)
-    return replace(comparison, seed_noise=noise)
+    others = _on_only_evaluated(contents, models)
+    return replace(comparison, seed_noise=noise, only_evaluated=others)
+
+
+def _on_only_evaluated(contents: Contents, models: Models) -> Comparison | None:
+    """Final models on the tasks that are only evaluated; there is no STL of them."""
+    tasks = contents.only_evaluated
+    compared: dict[str, Mapping[int, Scores]] = {}
+    for name, by_seed in models.items():
+        if all(_answered(scores, tasks) for scores in by_seed.values()):
+            compared[name] = by_seed
+    if not compared:
+        return None
+    reference, base = BASELINE, contents.untrained
+    if base is not None and _answered(base.scores, tasks):
+        reference = UNTRAINED
+        seeds = next(iter(compared.values()))
+        compared = {UNTRAINED: dict.fromkeys(seeds, base.scores), **compared}
+    return compare(compared, tasks, tasks, reference)
+
+
+def _answered(scores: Scores, tasks: Sequence[str]) -> bool:
+    """Whether a model answered test splits of some of these tasks."""
+    return any(task in tasks and split != "validation" for task, split in scores)
 
 
 def fullest(models: Models) -> Models:

@@ -1,4 +1,6 @@
-"""The page: one self-contained HTML file, without scripts and network access."""
+"""The page: one self-contained HTML file without network access. The only script is that of the
+panel of weights, allowed by its hash.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from markupsafe import Markup, escape
 
 from cotbal.balance import Balance
 from cotbal.recipe.recipe import Recipe
-from cotbal.report import curve_views, figures, losses
+from cotbal.report import curve_views, figures, heat_maps, losses, response_views
 from cotbal.report.comparison import Comparison
 from cotbal.report.contents import Contents
 from cotbal.report.curves import DataCurves
@@ -22,6 +24,8 @@ from cotbal.report.flags import flag_table, stale_scores
 from cotbal.report.formatting import listed, number
 from cotbal.report.model_tables import cost_table, model_tables, variant_tables
 from cotbal.report.models import models_of
+from cotbal.report.panel import panel_of, script, script_hash
+from cotbal.report.responses import Measured
 from cotbal.report.summary import seed_notes, summary
 from cotbal.report.tables import (
     Strong,
@@ -44,6 +48,7 @@ TITLES = {
     "difficulty": "Difficulty",
     "scores": "Score matrix",
     "final": "Final models",
+    "response": "Effect of weights",
     "curve": "Score against fraction of the data",
     "losses": "Loss curves",
     "examples": "Validation examples",
@@ -57,6 +62,7 @@ def page(
     contents: Contents,
     comparison: Comparison,
     curves: DataCurves | None,
+    measured: Measured | None,
     examples: dict[str, list[Example]],
 ) -> str:
     """The report as HTML; every text is escaped by the templates."""
@@ -76,6 +82,7 @@ def page(
         **(_balance(contents.balance) if contents.balance else {}),
         "scores": scores_table(contents, contents.matrix) if contents.matrix else None,
         "final": _finals(contents, comparison) if comparison.rows else None,
+        "response": _response(contents, measured) if measured else None,
         "curve": _curve(curves) if curves else None,
         "losses": _losses(contents),
         "examples": examples,
@@ -87,7 +94,9 @@ def page(
         contents=contents,
         sections={id: title for id, title in TITLES.items() if parts[id]},
         parts=parts,
-        sentences=summary(contents, comparison),
+        sentences=summary(contents, comparison, measured),
+        script=script(),
+        script_hash=script_hash(),
         missing=_missing(contents, comparison),
         comparison=comparison,
         sampling_only=SAMPLING_ONLY,
@@ -146,9 +155,9 @@ def _balance(balance: Balance) -> dict[str, Any]:
         },
         "parts": [parts_table(balance), measures_table(balance)],
         "contribution": {
-            "figure": figures.heat_map(units, contributions),
+            "figure": heat_maps.contribution_map(units, contributions),
             "noise": noise_words(chain(*contributions)),
-            "limit": number(figures.limit_of(contributions), 2),
+            "limit": number(heat_maps.limit_of(contributions), 2),
             "table": contribution_table(balance),
         },
         "difficulty": {
@@ -203,6 +212,36 @@ def _curve(curves: DataCurves) -> dict[str, Any]:
     }
 
 
+def _response(contents: Contents, measured: Measured) -> dict[str, Any]:
+    """Figures and tables of the effect of weights; figures are None without a fit."""
+    response = measured.response
+    drawn: dict[str, Any] = dict.fromkeys(("map", "limit", "own", "curvature", "check"))
+    if response is not None:
+        drawn = {
+            "map": response_views.effect_map(response),
+            "limit": number(response_views.limit_of(response), 1),
+            "own": response_views.own_plot(response),
+            "curvature": response_views.curvature_plot(response),
+            "check": response_views.check_plot(response),
+        }
+    predictions = []
+    for frozen in measured.predictions:
+        plot = response_views.outcome_plot(frozen, response)
+        table = response_views.prediction_table(frozen)
+        predictions.append({"goal": frozen.goal, "plot": plot, "table": table})
+    return {
+        **drawn,
+        "design": response_views.design_sentence(measured),
+        "sentences": response_views.sentences(measured),
+        "tables": response_views.response_tables(measured),
+        "noise": response_views.ALL_NOISE,
+        "panel": panel_of(contents, measured),
+        "groups": response is not None and not set(response.tasks) <= set(response.scored),
+        "predictions": predictions,
+        "unreadable": measured.unreadable,
+    }
+
+
 def _losses(contents: Contents) -> dict[str, list[Markup]] | None:
     panels = {
         "probes": losses.probe_panels(contents),
@@ -232,7 +271,7 @@ def _ignored_settings(contents: Contents) -> str:
 
 def _recipe_text(recipe: Recipe) -> str:
     """The recipe without the folder that holds all data: its path on one machine is private."""
-    folder = os.path.commonpath([recipe.images, *(task.train for task in recipe.mixture.tasks)])
+    folder = os.path.commonpath([recipe.images, *(task.folder for task in recipe.mixture.tasks)])
     if folder == os.path.dirname(folder):  # the root of the file system: there is no such folder
         return recipe.to_yaml()
     return recipe.to_yaml().replace(folder + os.sep, "").replace(folder, ".")

@@ -9,6 +9,8 @@ from cotbal.report.comparison import BASELINE, OURS, Comparison
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.formatting import bracket, listed, number, plural
 from cotbal.report.model_tables import noise_range
+from cotbal.report.response_views import summary_sentence
+from cotbal.report.responses import Measured
 from cotbal.report.tables import LEARN_FROM_PROBES
 from cotbal.scores.interval import SAMPLING_ONLY, Interval, hold_training, significance
 from cotbal.weightings import method_label
@@ -16,8 +18,13 @@ from cotbal.weightings import method_label
 NAMED = 6  # a sentence lists at most this many names
 
 
-def summary(contents: Contents, comparison: Comparison) -> list[str]:
+def summary(
+    contents: Contents, comparison: Comparison, measured: Measured | None = None
+) -> list[str]:
     """The most important results, one sentence each."""
+    effects = [summary_sentence(measured)] if measured else []
+    if not contents.tasks:  # a table of trials alone
+        return effects
     sentences = [_mixture(contents)]
     if contents.balance:
         sentences += [*_weights(contents.balance), *_flags(contents.balance)]
@@ -26,7 +33,7 @@ def summary(contents: Contents, comparison: Comparison) -> list[str]:
     if contents.curve:
         trainings = _done(contents.curve, "training")
         sentences.append(f"Score against the fraction of the data was measured with {trainings}.")
-    return [*sentences, *_finals(comparison, contents.balance)]
+    return [*sentences, *effects, *_finals(comparison, contents.balance)]
 
 
 def _mixture(contents: Contents) -> str:
@@ -38,10 +45,14 @@ def _mixture(contents: Contents) -> str:
     if contents.probes:
         probes = _done(contents.probes, "probe")
         text += f" from {probes}"
-    rest = [task for task in contents.tasks if task not in balanced]
+    evaluated = contents.only_evaluated
+    rest = [task for task in contents.tasks if task not in (*balanced, *evaluated)]
     if rest:
         verb = "has" if len(rest) == 1 else "have"
         text += f"; {listed(rest)} took no part and {verb} the mean weight, 1"
+    if evaluated:
+        verb = "was" if len(evaluated) == 1 else "were"
+        text += f"; {listed(evaluated)} {verb} only evaluated"
     return f"{text}."
 
 
@@ -56,7 +67,7 @@ def _done(runs: Sequence[RunContents], noun: str) -> str:
 
 
 def _no_weights(contents: Contents) -> str:
-    if contents.curve and not contents.probes:
+    if contents.runs and not contents.probes:
         return "There are no weights, because no probe was planned here."
     return "The weights are not known yet: not every probe is done."
 

@@ -16,17 +16,13 @@ def element(name: str, *children: str, **attributes: object) -> Markup:
     """One element; texts that are not markup yet are escaped; `stroke_width=` becomes
     `stroke-width=`.
     """
-    pairs = []
+    parts = [f"<{name}"]
     for key, value in attributes.items():
         if value is not None:
             attribute = key.rstrip("_").replace("_", "-")
-            pair = Markup(' {}="{}"').format(Markup(attribute), _plain(value))
-            pairs.append(pair)
-    return Markup("<{name}{attributes}>{content}</{name}>").format(
-        name=Markup(name),
-        attributes=Markup("").join(pairs),
-        content=Markup("").join(map(escape, children)),
-    )
+            parts.append(f' {attribute}="{escape(_plain(value))}"')
+    parts += [">", *map(escape, children), f"</{name}>"]
+    return Markup("".join(parts))
 
 
 def _plain(value: object) -> object:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cotbal.balance import Balance
 from cotbal.balance.probes import form_of, form_runs
-from cotbal.report.contents import Contents
 from cotbal.report.formatting import DASH, bracket, count, number, with_interval
 from cotbal.scores.interval import SAMPLING_ONLY, Interval, hold_training, interval_name
 from cotbal.scores.matrix import ScoreMatrix
 from cotbal.scores.task_scores import MetricScores
+
+if TYPE_CHECKING:
+    from cotbal.report.contents import Contents
 
 LEARN_FROM_PROBES = (
     "To measure that, train replicates of the cheapest probe (`balance.replicates`) or several"

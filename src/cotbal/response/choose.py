@@ -50,7 +50,7 @@ class Choice:
         changes: predicted change of every scored task, averaged over many runs.
         guards: the guarded tasks.
         unguarded: tasks that cannot be guarded at this size, and why.
-        headroom: what weights can do for the mean over all tasks.
+        headroom: what weights can do for the mean over the tasks that count.
         max_step: largest number of doublings that was allowed.
         warnings: what to know before using the weights.
     """
@@ -158,7 +158,8 @@ def choose_weights(
 
     Args:
         response: from `fit_response`.
-        goal: `mean` over all tasks, `worst` (raise the smallest change), or names of tasks.
+        goal: `mean` over the tasks that count, see `Response.counted`, `worst` (raise the smallest
+            change of these), or names of tasks.
         floors: in % of the score, at most 0: one for all tasks that the goal does not name, or by
             task, with the key `*` for all others; None guards nothing.
         max_step: largest allowed doubling of a weight against the geometric mean of all.
@@ -198,11 +199,10 @@ def choose_weights(
 
 def _goal_names(response: Response, goal: str | Sequence[str]) -> list[str]:
     """The tasks that count in the goal."""
-    measurable = [name for name in response.scored if name not in response.unmeasurable]
     if goal in (MEAN, WORST):
-        if not measurable:
+        if not response.counted:
             raise CotbalError("no task is measurable with these trials", "not-measurable")
-        return measurable
+        return list(response.counted)
     names = [goal] if isinstance(goal, str) else list(goal)
     for name in names or [""]:
         if name in response.unmeasurable:

@@ -47,13 +47,13 @@ class Headroom:
 
 
 def headroom(response: Response, max_step: float) -> Headroom:
-    """Largest gain of the mean over measurable tasks.
+    """Largest gain of the mean, see `Response.counted`.
 
     The upper bound is the 97.5th percentile, over draws of the response from its posterior, of the
     largest gain in the draw. The lower bound is that of the gain at the best predicted weights, at
     least 0.
     """
-    counted = [name not in response.unmeasurable for name in response.scored]
+    counted = [name in response.counted for name in response.scored]
     if not any(counted):
         nothing = Interval(float("nan"))
         return Headroom(nothing)

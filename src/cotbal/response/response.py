@@ -141,6 +141,14 @@ class Response:
         """Whether there is a curvature."""
         return self.estimates.shape[1] == len(self.tasks)
 
+    @cached_property
+    def counted(self) -> tuple[str, ...]:
+        """The measurable tasks that the mean is taken over: those with a weight, since the others
+        are only guarded; all, where no score is that of a task with a weight.
+        """
+        measurable = [name for name in self.scored if name not in self.unmeasurable]
+        return tuple(name for name in measurable if name in self.own) or tuple(measurable)
+
     @property
     def effects(self) -> TaskScore:
         """Shrunk effect of doubling each weight, the others unchanged, without the curvature."""
@@ -178,6 +186,18 @@ class Response:
         return (
             f"Out of sample: with {self.check.folds} {kind} left out in turn, predictions explain"
             f" {100 * self.explained:.0f} % of the squared changes of single runs, noise included."
+        )
+
+    @property
+    def mean_sentence(self) -> str:
+        """Which tasks the mean is taken over; empty where it is all that are measurable."""
+        known = {*self.counted, *self.unmeasurable}
+        apart = [name for name in self.scored if name not in known]
+        if not apart:
+            return ""
+        return (
+            f"The mean is taken over {', '.join(self.counted)}; without a weight, so only guarded:"
+            f" {', '.join(apart)}."
         )
 
     def slope(self, task: str, score: str) -> Interval:
@@ -307,6 +327,7 @@ class Response:
             "tasks": list(self.tasks),
             "scored": list(self.scored),
             "own": dict(self.own),
+            "mean_over": list(self.counted),
             "trials": self.trials,
             "level": self._by_score(self.level),
             "slopes": slopes,

@@ -16,20 +16,30 @@ MIRRORED = 0.01  # doublings by which rounded weights may miss being mirror imag
 
 @dataclass(frozen=True)
 class Check:
-    """Errors of predictions of left-out trials, in % of the score, by task; the noise of the
-    left-out run is in them.
+    """Predictions of left-out trials and what was observed, in % of the score, against the level of
+    the seed in the other trials; the noise of the left-out run is in the observed change.
 
     Attributes:
-        error: root mean square error.
-        baseline: the same if weights had no effect.
+        predicted: one row per left-out trial, one column per score.
+        observed: the same.
         folds: how often some trials were left out.
         pairs: whether these were a trial and its mirror image.
     """
 
-    error: PerScore
-    baseline: PerScore
+    predicted: TrialScore
+    observed: TrialScore
     folds: int
     pairs: bool
+
+    @property
+    def error(self) -> PerScore:
+        """Root mean square error by score."""
+        return _root_mean_square(self.observed - self.predicted)
+
+    @property
+    def baseline(self) -> PerScore:
+        """The same if weights had no effect."""
+        return _root_mean_square(self.observed)
 
     @property
     def explained(self) -> PerScore:
@@ -41,6 +51,10 @@ class Check:
         return 1 - self.error**2 / baseline
 
 
+def _root_mean_square(values: TrialScore) -> PerScore:
+    return np.sqrt((values**2).mean(axis=0))
+
+
 def held_out(regression: Regression, shrunk: Sequence[Shrunk], z: TrialTask) -> Check:
     """Leave out a trial and its mirror image (or one trial where there is none), fit the others,
     predict the pair; trials with equal weights stay, they hold the level.
@@ -50,51 +64,43 @@ def held_out(regression: Regression, shrunk: Sequence[Shrunk], z: TrialTask) -> 
     """
     groups = _groups(regression, z)
     folds = _folds(groups)
-    scores = regression.changes.shape[1]
-    errors = np.zeros(scores)
-    baselines = np.zeros(scores)
+    predicted, observed = [], []
     for fold in folds:
         rest = np.setdiff1d(np.arange(len(z)), fold)
-        unexplained = _unexplained(regression, shrunk, rest)
-        errors += _squares(unexplained, regression.blocks, fold, rest)
-        baselines += _squares(regression.changes, regression.blocks, fold, rest)
-    count = sum(map(len, folds))
+        fitted = _fitted(regression, shrunk, rest)
+        predicted.append(_moved(fitted, regression.blocks, fold, rest))
+        observed.append(_moved(regression.changes, regression.blocks, fold, rest))
     return Check(
-        error=np.sqrt(errors / count),
-        baseline=np.sqrt(baselines / count),
+        predicted=np.concatenate(predicted),
+        observed=np.concatenate(observed),
         folds=len(folds),
         pairs=bool(groups) and all(len(group) == 2 for group in groups),
     )
 
 
-def _unexplained(
-    regression: Regression, shrunk: Sequence[Shrunk], rest: TrialIndices
-) -> TrialScore:
-    """All scores without what a fit of the trials in `rest` predicts."""
-    unexplained = regression.changes.copy()
+def _fitted(regression: Regression, shrunk: Sequence[Shrunk], rest: TrialIndices) -> TrialScore:
+    """Changes of all trials as a fit of those in `rest` predicts them."""
+    fitted = np.zeros_like(regression.changes)
     smaller = regression.rows(rest)
     for group in shrunk:
         members = list(group.members)
         refitted = smaller.shrink(members, group)
-        unexplained[:, members] -= regression.features @ refitted.mean.T
-    return unexplained
+        fitted[:, members] = regression.features @ refitted.mean.T
+    return fitted
 
 
-def _squares(
-    values: TrialScore,
-    blocks: Blocks,
-    fold: TrialIndices,
-    rest: TrialIndices,
-) -> PerScore:
-    """Squared distances of the left-out trials from the level of their seed in the others."""
-    total = np.zeros(values.shape[1])
-    for trial in fold:
+def _moved(
+    values: TrialScore, blocks: Blocks, fold: TrialIndices, rest: TrialIndices
+) -> TrialScore:
+    """The left-out trials against the level of their seed in the others."""
+    moved = np.empty((len(fold), values.shape[1]))
+    for row, trial in zip(moved, fold, strict=True):
         same_seed = rest[blocks[rest] == blocks[trial]]
         if not len(same_seed):
             same_seed = rest
         level = values[same_seed].mean(axis=0)
-        total += (values[trial] - level) ** 2
-    return total
+        row[:] = values[trial] - level
+    return moved
 
 
 def _groups(regression: Regression, z: TrialTask) -> list[TrialIndices]:

@@ -120,7 +120,7 @@ def _trainer(
     """A trainer of the recipe's model on these rows, and the model's processor."""
     model, processor = _load(recipe)
     prepared = vlm.prepare(model, recipe.model)
-    tasks = [task.name for task in recipe.mixture.tasks]
+    tasks = [task.name for task in recipe.mixture.trained]
     collator = _collator(recipe, processor, tasks, rows)
     options = recipe.file.weightings.get(run.weighting)
     ranks = log.ranks.size

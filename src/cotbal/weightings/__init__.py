@@ -1,18 +1,19 @@
 """Weightings: methods that give the weights of an optimizer step, one file per method.
 
 The name of the file is the name of the method in recipes, on the command line and in run
-directories. A module offers
+directories. What follows a colon is its variant: `steer:ocr` is `steer` for the goal `ocr`. A
+module offers
 
 - `LABEL`: name of the method in the paper;
 - `build(tasks, ...) -> Weighting`, with `weights` (task -> weight) for a method with fixed weights,
-  `seed` for one that draws at random, and a keyword parameter with a default for every option of
-  the recipe (`weightings.dwa.window`).
+  `seed` for one that draws at random, `variant` for one that has variants, and a keyword parameter
+  with a default for every option of the recipe (`weightings.dwa.window`).
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -25,6 +26,7 @@ from cotbal.errors import CotbalError
 STL = "stl"  # method of the comparison: for every task a model trained on that task alone
 Average = Literal["token", "task"]
 State = dict[str, Any]  # JSON
+NO_OPTIONS = ("tasks", "weights", "seed", "variant")  # parameters that a recipe does not set
 # Of two losses. Above it a softmax would give other tasks a weight of exactly 0 in float32.
 LARGEST_RATIO = 50.0
 
@@ -126,7 +128,8 @@ def build_weighting(
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
 ) -> Weighting:
-    """The method called `name` (a file of this package, or a dotted path), for these tasks.
+    """The method called `name` (a file of this package, or a dotted path, and after a colon its
+    variant), for these tasks.
 
     Args:
         weights: task -> weight, for a method with fixed weights.
@@ -136,7 +139,7 @@ def build_weighting(
     Raises:
         CotbalError: no such method, missing weights, or unsupported weights or options.
     """
-    build = plugins.load("cotbal.weightings", name).build
+    build = _builder(name)
     takes = inspect.signature(build).parameters
     arguments = dict(options or {})
     _check_options(name, takes, arguments)
@@ -145,8 +148,28 @@ def build_weighting(
         arguments["weights"] = weights
     if "seed" in takes:
         arguments["seed"] = seed
+    if variant := name.partition(":")[2]:
+        arguments["variant"] = variant
     weighting: Weighting = build(tasks, **arguments)
     return weighting
+
+
+def _builder(name: str) -> Callable[..., Weighting]:
+    """The function `build` of a method.
+
+    Raises:
+        CotbalError: no such method, or it has no variants or one has to be named.
+    """
+    method, _, variant = name.partition(":")
+    build: Callable[..., Weighting] = plugins.load("cotbal.weightings", method).build
+    parameter = inspect.signature(build).parameters.get("variant")
+    if variant and parameter is None:
+        raise CotbalError(f"weighting {method} has no variants; found {name!r}", "unknown-name")
+    if not variant and parameter is not None and parameter.default is parameter.empty:
+        raise CotbalError(
+            f"weighting {method}: expected a variant after a colon, {method}:<name>", "unknown-name"
+        )
+    return build
 
 
 def _check_options(
@@ -154,7 +177,7 @@ def _check_options(
 ) -> None:
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
         return
-    known = [option for option in takes if option not in ("tasks", "weights", "seed")]
+    known = [option for option in takes if option not in NO_OPTIONS]
     unknown = [option for option in options if option not in known]
     if unknown:
         expected = f"only {', '.join(known)}" if known else "no options"
@@ -182,7 +205,7 @@ def _check_weights(
 
 def takes_weights(name: str) -> bool:
     """Whether a method has fixed weights."""
-    return "weights" in inspect.signature(plugins.load("cotbal.weightings", name).build).parameters
+    return "weights" in inspect.signature(_builder(name)).parameters
 
 
 def check_window(method: str, window: int) -> int:
@@ -240,12 +263,18 @@ def from_json(values: Sequence[Any]) -> Float[np.ndarray, "*step task"]:
 
 
 def method_label(name: str) -> str:
-    """The paper's name of a method; its variant `cotbal-inter` becomes `CoTBal (inter)`."""
+    """The paper's name of a method; `cotbal-inter` becomes `CoTBal (inter)`, and `steer:ocr+vqa`
+    becomes `Steer: ocr + vqa`.
+    """
     if name == STL:
         return "STL"
-    method, _, variant = name.partition("-")
+    method, colon, variant = name.partition(":")
+    if not colon:
+        method, _, variant = name.partition("-")
     try:
         label: str = plugins.load("cotbal.weightings", method).LABEL
     except (CotbalError, ImportError, AttributeError):  # a user's module that is not installed
         return name
+    if colon:
+        return f"{label}: {variant.replace('+', ' + ')}"
     return f"{label} ({variant.replace('-', ' ')})" if variant else label

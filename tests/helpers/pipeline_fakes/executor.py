@@ -94,11 +94,11 @@ def _luck(run: dict[str, Any]) -> float:
 
 
 def _effect(job: dict[str, Any], task: str) -> float:
-    """What the weight or ratio of a task does to its score in a trial."""
+    """What the weight or ratio of a task does to its score in a trial; 1 without one."""
     if job["kind"] != "trial":
         return 1.0
-    lever: dict[str, float] = job["weights"] or job["run"]["ratios"]
-    return lever[task] ** EFFECT
+    lever: dict[str, float] = job["weights"] or job["run"]["ratios"] or {}
+    return lever.get(task, 1.0) ** EFFECT
 
 
 def _level(portion: str) -> float:

@@ -313,6 +313,22 @@ def test_files_are_grouped_by_what_is_left_of_their_names(raw: Path) -> None:
     assert list(sizes) == ["count", "gqa", "ocr"]
 
 
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_task_without_training_files_is_only_evaluated(raw: Path, split: str) -> None:
+    as_json(raw / "vqa.json", own_rows(20))
+    as_json(raw / f"known_{split}.json", own_rows(5))
+    prepared = made(raw)
+    assert [(s.split, s.records) for s in prepared.splits if s.task == "known"] == [(split, 5)]
+    recipe = load_recipe(prepared.recipe)
+    assert [task.name for task in recipe.mixture.only_evaluated] == ["known"]
+    assert list(recipe.mixture["known"].files) == [split]
+    assert [task.name for task in recipe.mixture.balanced] == ["vqa"]
+    assert "only evaluated" in prepared.recipe.read_text()
+    assert made(raw).splits == prepared.splits
+    with raises(CotbalError, "no-balanced-task", "known"):
+        made(raw, "known", out="other")
+
+
 def test_files_of_which_only_some_are_splits_are_rejected(raw: Path) -> None:
     for name in ("train", "more"):
         as_json(raw / f"vqa/{name}.json", own_rows(2))

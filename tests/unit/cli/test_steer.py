@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +130,20 @@ def test_floors() -> None:
     assert floors_of(["none", "x=-.5"]) == {"*": None, "x": -0.5}
     with raises(CotbalError, "invalid-floor", "x=1e3"):
         floors_of(["x=1e3"])
+
+
+def test_a_task_without_a_weight_is_guarded_and_has_no_weight(cotbal: Any, tmp_path: Path) -> None:
+    trials = trials_of(drawn_effects(4), noise=0.5, names=NAMES)
+    known = 0.5 * (1 - 0.02 * trials.doublings[:, :1])  # falls as the weight of vqa rises
+    scores = np.concatenate([trials.scores, known], axis=1)
+    table = replace(trials, scored=(*NAMES, "known"), scores=scores)
+    (tmp_path / "trials.csv").write_text(table.to_csv())
+    ended = cotbal("steer", "--trials", "trials.csv", "--goal", "vqa", "--out", "out")
+    assert ended.code == 0, ended.err
+    (line,) = (line.split() for line in ended.out.splitlines() if line.startswith("known"))
+    assert "only guarded: known" in ended.out
+    assert line[1:3] == ["-", "-"]
+    assert line[-2] == "-1.0"
+    assert float(line[-1]) >= -1.0
+    assert set(read_task_weights(tmp_path / "out" / "weights-vqa.json")) == set(NAMES)
+    assert "known" in read_prediction(tmp_path / "out" / "prediction-vqa.json")["predictions"]

@@ -521,6 +521,21 @@ def test_response(cotbal: Command, recipe_path: Path, tmp_path: Path) -> None:
     wrong.expect(RecipeError, "invalid-recipe", "response.seeds")
 
 
+def test_response_shows_what_training_forgets(cotbal: Command, recipe_path: Path) -> None:
+    guard = "tasks.guard={validation: vqa_validation.jsonl}"
+    dry = cotbal("response", recipe_path, guard, "--dry-run")
+    assert dry.code == 0, dry.err
+    assert "trial:base-checkpoint" in dry.out
+    ended = cotbal("response", recipe_path, guard, "--out", "run", *ON)
+    assert ended.code == 0, ended.err
+    (line,) = (line for line in ended.out.splitlines() if "before training" in line)
+    assert line.startswith("guard: ")
+    assert "no weight of its own" in ended.out
+    steered = cotbal("steer", "--trials", "run/response/trials.csv")
+    assert "only guarded: chat, guard" in steered.out
+    assert "before training" not in cotbal("response", recipe_path, "--out", "plain", *ON).out
+
+
 def test_plan_shows_the_trials(cotbal: Command, recipe_path: Path) -> None:
     plan = ("plan", recipe_path, "--trials", "response.fraction=1/4")
     shown = cotbal(*plan, "--gpus", "4")

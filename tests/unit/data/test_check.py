@@ -115,6 +115,31 @@ def test_sizes_of_a_sound_mixture(lab: Lab) -> None:
     assert lab.check().tasks[0].valid_tokens is None
 
 
+def test_a_task_without_training_data_is_checked_and_named(lab: Lab) -> None:
+    lab.write("train", rows("train", 1100))
+    known = [{**row, "task": "known"} for row in rows("validation")]
+    file = write(lab.root / "known.jsonl", known)
+    lab.tasks["known"] = {"metric": "exact_match", "validation": file.name}
+    report = lab.check(meter=Words())
+    assert report.problems == ()
+    (named, *_) = report.warnings
+    assert "task known" in named
+    (size,) = (size for size in report.tasks if size.task == "known")
+    assert (size.split, size.records, size.mini, size.trained_tokens) == (
+        "validation",
+        3,
+        None,
+        None,
+    )
+    lab.tasks["known"] = {"metric": "exact_match", "test": file.name}
+    (_, unguarded, *_) = lab.check().warnings
+    assert ("known" in unguarded, "guard" in unguarded) == (True, True)
+    known[1]["conversations"][1]["value"] = ""
+    write(file, known)
+    (problem,) = lab.check().problems
+    assert (problem.file, problem.number, problem.code) == (file, 2, "empty-text")
+
+
 def test_every_problem_is_listed_at_once(lab: Lab) -> None:
     broken = image(lab.root / "images" / "broken.png")
     broken.write_bytes(broken.read_bytes()[:60])

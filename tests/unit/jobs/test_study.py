@@ -66,9 +66,11 @@ def test_methods_by_the_names_of_the_paper() -> None:
         "stl",
         "tla",
     )
-    assert set(all_methods()) == set(SEVEN)
-    with raises(CotbalError, "unknown-method", "stl", "cotbal", "gradnorm"):
-        method_names(["ew", "gradnorm"])
+    assert set(all_methods()) == {*SEVEN, "torchjd"}
+    assert method_names(["TorchJD:STCH", "own.module:a"]) == ("torchjd:STCH", "own.module:a")
+    for unknown in ("gradnorm", "gradnorm:fast"):
+        with raises(CotbalError, "unknown-method", "stl", "cotbal", "gradnorm"):
+            method_names(["ew", unknown])
 
 
 def test_every_method_is_planned_once_a_seed_and_the_probes_once(recipe_path: Path) -> None:

@@ -114,6 +114,15 @@ def test_status_shows_why_answering_stopped(root: RunDir, queue: Path) -> None:
     assert now["final/ew/vqav2_testdev"] == ("interrupted", "at 50%; rerun the command to resume")
 
 
+def test_a_progress_file_that_a_loss_of_power_cut_off_is_no_error(
+    root: RunDir, queue: Path
+) -> None:
+    queue.write_text("{}")
+    paths = answering(root, "ew")
+    paths.progress.write_text('{"phase": "gener')
+    assert states(root)["final/ew/vqav2_testdev"][1] == "at 0%; rerun the command to resume"
+
+
 def test_cancel_cancels_answering(root: RunDir, queue: Path) -> None:
     assert cancel(root) == (["final/ew/vqav2_testdev", "seed-1/final/cotbal/vqav2_testdev"], [])
     assert json.loads(queue.read_text()) == {}

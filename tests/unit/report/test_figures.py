@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cotbal.jobs.elbow import POINTS, curve
-from cotbal.report.figures import STRONGEST, Axis, Point, bars, dots, heat_map
+from cotbal.report.figures import Axis, Point, bars, dots
+from cotbal.report.heat_maps import STRONGEST, contribution_map
 from cotbal.report.line_plots import BOTTOM, HEIGHT, TOP, Line, Scale, line_plot
 from cotbal.report.svg import shortened, ticks
 from cotbal.scores.interval import Interval, with_bounds
@@ -25,7 +26,7 @@ def texts(figure: str, kind: str = "text") -> list[str]:
 
 
 def test_heat_map_holds_every_cell() -> None:
-    figure = heat_map(UNITS, CELLS)
+    figure = contribution_map(UNITS, CELLS)
     assert figure.count('class="cell"') == 9
     printed = texts(figure)
     for value in ("0.46", "\N{MINUS SIGN}0.20", "0.10", "0.00"):
@@ -38,13 +39,13 @@ def test_heat_map_holds_every_cell() -> None:
 
 
 def test_heat_map_bold_marks_intervals_without_zero() -> None:
-    tree = ElementTree.fromstring(heat_map(UNITS, CELLS))
+    tree = ElementTree.fromstring(contribution_map(UNITS, CELLS))
     strong = {node.text for node in tree.iter("text") if "strong" in node.get("class", "")}
     assert strong == {"\N{MINUS SIGN}0.20", "0.46"}
 
 
 def test_heat_map_colour_follows_sign_and_size() -> None:
-    tree = ElementTree.fromstring(heat_map(UNITS, BARE))
+    tree = ElementTree.fromstring(contribution_map(UNITS, BARE))
     opacity = {
         (node.get("class"), float(node.get("fill-opacity", "nan")))
         for node in tree.iter("rect")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -162,9 +163,29 @@ def test_headroom_lies_between_what_is_certain_and_what_is_possible(response: Re
     assert less.high < room.high
 
 
-def test_ratios_follow_where_trials_differ_in_them() -> None:
-    from dataclasses import replace
+def test_a_task_without_a_weight_is_guarded_and_not_part_of_the_mean() -> None:
+    trials = trials_of(drawn_effects(4), noise=0.3)
+    best = step_of(choose_weights(fit_response(trials), "mean", {"*": None}).weights)
+    known = 0.5 * (1 - 0.05 * trials.doublings @ best / np.linalg.norm(best))
+    scores = np.column_stack([trials.scores, known])
+    table = replace(trials, scored=(*trials.scored, "known"), scores=scores)
+    response = fit_response(table)
+    assert response.counted == trials.scored
+    assert "known" in response.mean_sentence
+    free = choose_weights(response, "mean", {"*": None})
+    changes = response.changes(step_of(free.weights))
+    assert free.gain.value == pytest.approx(changes[:4].mean())
+    assert np.abs(step_of(free.weights) - best).max() < 0.2
+    assert changes[4] < -1
+    bounded = choose_weights(response, "mean", {"*": None, "known": -0.5})
+    assert [guard.task for guard in bounded.guards] == ["known"]
+    assert bounded.guards[0].bound >= -0.5
+    elsewhere = fit_response(replace(table, scored=tuple("vwxyz")))
+    assert elsewhere.counted == tuple("vwxyz"), "no score is that of a task with a weight"
+    assert not elsewhere.mean_sentence
 
+
+def test_ratios_follow_where_trials_differ_in_them() -> None:
     trials = trials_of(drawn_effects(4), noise=0.3)
     ratios = trials.weights * [0.4, 0.3, 0.2, 0.1]
     ratios /= ratios.sum(axis=1, keepdims=True)

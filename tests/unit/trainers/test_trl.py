@@ -162,8 +162,14 @@ def trained(
     }
 
 
+def in_test_all(case: Any) -> Any:
+    """A case that takes long and differs little from one of `make test`."""
+    return pytest.param(case, marks=pytest.mark.extended)
+
+
 @pytest.mark.parametrize(
-    "form", ["plain", "prompt", "messages", "image", "image messages", "experts"]
+    "form",
+    ["plain", "prompt", "image", *map(in_test_all, ("messages", "image messages", "experts"))],
 )
 def test_equal_weights_are_the_stock_trainer(checkpoint: Path, tmp_path: Path, form: str) -> None:
     stock = trained(form, checkpoint, tmp_path, 3, 4, None)
@@ -396,7 +402,8 @@ def test_tasks_are_validated_before_anything_is_prepared(
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"packing": True, "max_length": 64}, {"padding_free": True}]
+    "options",
+    [{}, *map(in_test_all, ({"packing": True, "max_length": 64}, {"padding_free": True}))],
 )
 def test_rows_to_evaluate_need_no_task(
     checkpoint: Path, tmp_path: Path, options: dict[str, Any]

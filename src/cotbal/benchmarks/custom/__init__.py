@@ -68,12 +68,17 @@ def _plan(task: TaskFiles, guard: Guard, choices: Choices) -> TaskPlan:
         if name in drawn or name in task.patterns:
             source = _source(name, task, guard, division)
             splits.append(SplitPlan(name, (source,), Expected()))
+    remarks: tuple[str, ...] = ()
+    if WHOLE not in task.patterns:
+        remarks = (f"{task.name}: no training files, so it is only evaluated and has no weight.",)
     version = _version(task, guard.places.raw)
-    return TaskPlan(task.name, None, tuple(splits), version=version)
+    return TaskPlan(task.name, None, tuple(splits), remarks=remarks, version=version)
 
 
 def _drawn_splits(task: TaskFiles, choices: Choices) -> dict[str, float]:
     """Splits that have no file and are drawn from the training files, with their sizes."""
+    if WHOLE not in task.patterns:
+        return {}
     sizes = {"test": choices.test, "validation": choices.validation}
     drawn = {}
     for split, size in sizes.items():
@@ -153,14 +158,21 @@ def prepare(
         metrics: task -> metric; others are chosen by the answers.
 
     Raises:
-        CotbalError: unknown tasks or metrics, data that is broken, missing images.
+        CotbalError: unknown tasks or metrics, no task to train on, data that is broken, missing
+            images.
     """
     known, chosen = plans(places, choices), metrics or {}
     _check_metrics(chosen, known)
 
     def text(ready: Sequence[TaskPlan]) -> str:
         measured = [with_metric(plan, places.out, chosen) for plan in ready]
-        sizes = [_training_records(plan, places.out, choices) for plan in ready]
+        sizes = [size for plan in ready if (size := _training_records(plan, places.out, choices))]
+        if not sizes:
+            raise CotbalError(
+                f"--tasks: expected at least one task with training files; found"
+                f" {', '.join(plan.name for plan in ready)}, which have none",
+                "no-balanced-task",
+            )
         for plan in measured:
             if plan.metric == "box_iou":
                 demand_corners(plan, places.out)
@@ -185,5 +197,6 @@ def _check_metrics(chosen: Mapping[str, str], known: Sequence[TaskPlan]) -> None
 
 
 def _training_records(plan: TaskPlan, out: Path, choices: Choices) -> int:
+    """Number of training records; 0 for a task that is only evaluated."""
     splits = done_splits(out, plan.name, choices, plan.version) or []
-    return next(split.records for split in splits if split.split == "train")
+    return next((split.records for split in splits if split.split == WHOLE), 0)

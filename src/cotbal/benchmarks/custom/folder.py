@@ -7,6 +7,7 @@
   together are one whole.
 * Files or folders `ocr_train` and `ocr_val` beside each other are a task `ocr`; `train` and `val`
   alone are a task that is called as the folder is.
+* A task with files for validation or test alone is only evaluated.
 * In the name of a task, `_` replaces what a recipe does not take, such as blanks.
 """
 
@@ -49,7 +50,8 @@ class TaskFiles:
 
     Attributes:
         name: of the task.
-        patterns: split -> patterns of its files below the folder; `train` is there for certain.
+        patterns: split -> patterns of its files below the folder; without `train` for a task that
+            is only evaluated.
         folder: the one folder that holds all its files and no other task's, or None.
     """
 
@@ -75,8 +77,8 @@ def find_tasks(raw: Path) -> list[TaskFiles]:
     """The tasks that are in `raw`, by name.
 
     Raises:
-        DataError: there is none, a name cannot be made one of a recipe, or only some files of a
-            task are named after splits.
+        DataError: there is none, or none with training files, a name cannot be made one of a
+            recipe, or only some files of a task are named after splits.
     """
     files: dict[str, list[_File]] = {}
     for path in _data_files(path for path in raw.iterdir() if path.is_file()):
@@ -95,6 +97,7 @@ def find_tasks(raw: Path) -> list[TaskFiles]:
         )
     tasks = [_task(name or raw.resolve().name, files[name], raw) for name in files]
     _demand_different([task.name for task in tasks], raw)
+    _demand_training_files(tasks, raw)
     return sorted(tasks, key=lambda task: task.name)
 
 
@@ -126,6 +129,15 @@ def _demand_different(names: list[str], raw: Path) -> None:
         )
 
 
+def _demand_training_files(tasks: list[TaskFiles], raw: Path) -> None:
+    if not any(WHOLE in task.patterns for task in tasks):
+        raise DataError(
+            f"{raw}: expected training files of at least one task; found files for validation and"
+            f" test alone, of {', '.join(task.name for task in tasks)}",
+            "missing-file",
+        )
+
+
 def task_name(text: str) -> str:
     """`text` with `_` for what the name of a task or recipe does not take; empty if nothing is
     left."""
@@ -147,11 +159,6 @@ def _task(title: str, files: list[_File], raw: Path) -> TaskFiles:
     for path, split in _splits(name, files, raw).items():
         pattern = _SHARD.sub(r"-?????-of-\1", glob.escape(path))
         patterns.setdefault(split or WHOLE, {})[pattern] = None
-    if WHOLE not in patterns:
-        raise DataError(
-            f"{raw}: {name} has files for {', '.join(patterns)}; expected training files as well",
-            "missing-file",
-        )
     listed = {split: tuple(of_split) for split, of_split in patterns.items()}
     return TaskFiles(name, listed, _only_folder(files, raw))
 

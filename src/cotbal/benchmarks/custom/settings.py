@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cotbal.benchmarks.custom.answers import right_answers, suited
+from cotbal.benchmarks.custom.folder import WHOLE
 from cotbal.benchmarks.releases import paper
 from cotbal.benchmarks.releases.benchmark import TaskPlan
 from cotbal.benchmarks.releases.sources import Choices
@@ -49,22 +50,24 @@ def with_metric(plan: TaskPlan, out: Path, chosen: Mapping[str, str]) -> TaskPla
     """
     if plan.name in chosen:
         return replace(plan, metric=chosen[plan.name])
-    metric, why = suited([text for _, text in right_answers(_validation(plan, out))], plan.name)
+    metric, why = suited([text for _, text in right_answers(_evaluated(plan, out))], plan.name)
     remark = (
         f"{plan.name}: the metric is cotbal's choice: {why}. `--metric {plan.name}=...` sets"
         " another."
     )
-    return replace(plan, metric=metric, remarks=(remark,))
+    return replace(plan, metric=metric, remarks=(*plan.remarks, remark))
 
 
 def longest_answer(plan: TaskPlan, out: Path) -> int:
     """Bytes of the longest of the first right answers of a task; sentences count as long ones."""
-    sizes = [len(text.encode()) for _, text in right_answers(_validation(plan, out))]
+    sizes = [len(text.encode()) for _, text in right_answers(_evaluated(plan, out))]
     return max(*sizes, _SHORT + 1 if plan.metric == "cider" else 0)
 
 
-def _validation(plan: TaskPlan, out: Path) -> Path:
-    return out / "data" / f"{plan.name}_validation.jsonl"
+def _evaluated(plan: TaskPlan, out: Path) -> Path:
+    """The validation records, or the test records of a task that has no others."""
+    split = next(split.name for split in plan.splits if split.name != WHOLE)
+    return out / "data" / f"{plan.name}_{split}.jsonl"
 
 
 def head(name: str, choices: Choices) -> str:

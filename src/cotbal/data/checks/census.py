@@ -10,12 +10,12 @@ from itertools import count, islice
 from pathlib import Path
 
 from cotbal.data.batches.lengths import Length, Meter, Truncation
-from cotbal.data.checks.leaks import TRAIN, Keys, keys_of
+from cotbal.data.checks.leaks import Keys, keys_of
 from cotbal.data.reading.images import problems_of_images
 from cotbal.data.reading.record import Problem, Record
 from cotbal.data.reading.records import Records, sound_records
 from cotbal.errors import CotbalError, DataError
-from cotbal.recipe.mixture import Task
+from cotbal.recipe.mixture import TRAIN, Task
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import portion_size
 from cotbal.scores.measure import FindProblem, problem_finder, reads_details

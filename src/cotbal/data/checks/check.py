@@ -10,13 +10,13 @@ from typing import Any
 
 from cotbal.data.batches.lengths import Meter
 from cotbal.data.checks.census import Census, Progress, Settings, SplitReport, take_census
-from cotbal.data.checks.leaks import TRAIN, Keys, leaks
+from cotbal.data.checks.leaks import Keys, leaks
 from cotbal.data.checks.same_images import same_images
 from cotbal.data.checks.texts import check_texts
 from cotbal.data.reading.record import Problem
 from cotbal.errors import CotbalError
 from cotbal.recipe import accelerate_file
-from cotbal.recipe.mixture import Task
+from cotbal.recipe.mixture import TRAIN, Task
 from cotbal.recipe.recipe import Recipe
 from cotbal.scores.measure import load_metric
 
@@ -118,24 +118,33 @@ def _problems_of_task(
             yield Problem(recipe.path, 0, f"task {task.name}: {error}", error.code)
     for census in censuses.values():
         yield from census.problems
-    truncation = censuses[TRAIN].truncation
-    if truncation.records:
-        problem = truncation.problem(task.name, task.train, recipe.model.max_length)
+    train = censuses.get(TRAIN)
+    if train is not None and train.truncation.records:
+        file = task.files[TRAIN]
+        problem = train.truncation.problem(task.name, file, recipe.model.max_length)
         yield from [problem] if problem else []
 
 
 def _warnings_of_task(recipe: Recipe, task: Task, censuses: Mapping[str, Census]) -> Iterator[str]:
-    train = censuses[TRAIN]
+    if task.train is None:
+        yield f"task {task.name}: no training set; it is only evaluated and has no weight"
+        if task.validation is None:
+            yield f"task {task.name}: no validation set; trials cannot score it, nor steer guard it"
+    else:
+        yield from _warnings_of_training(recipe, task, censuses[TRAIN])
+    for census in censuses.values():
+        yield from (f"dropped: {problem}" for problem in census.dropped)
+    yield from _warnings_of_unread(task, censuses)
+
+
+def _warnings_of_training(recipe: Recipe, task: Task, train: Census) -> Iterator[str]:
     if task.validation is None:
         yield f"task {task.name}: no validation set; it can be trained, but not measured"
     yield from _warnings_of_mini(recipe, train.report)
     if train.truncation.records:
-        limit = recipe.model.max_length
-        warning = train.truncation.warning(task.name, task.train, limit)
+        file, limit = task.files[TRAIN], recipe.model.max_length
+        warning = train.truncation.warning(task.name, file, limit)
         yield from [warning] if warning else []
-    for census in censuses.values():
-        yield from (f"dropped: {problem}" for problem in census.dropped)
-    yield from _warnings_of_unread(task, censuses)
 
 
 def _warnings_of_mini(recipe: Recipe, train: SplitReport) -> Iterator[str]:

@@ -11,8 +11,8 @@ import numpy as np
 
 from cotbal.data.reading.record import IMAGE
 from cotbal.data.reading.records import Records
+from cotbal.recipe.mixture import TRAIN
 
-TRAIN = "train"
 _MIX = 0x1E3779B97F4A7C15  # an odd number without a pattern
 
 Marks = tuple[np.ndarray, np.ndarray]  # values, and the index of the record that has each

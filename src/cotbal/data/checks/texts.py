@@ -21,6 +21,7 @@ from cotbal.data.files import write_json
 from cotbal.data.reading.record import Problem, first_lines
 from cotbal.data.reading.records import Records, sound_records
 from cotbal.errors import CotbalError, DataError
+from cotbal.recipe.mixture import TRAIN
 from cotbal.recipe.recipe import Recipe
 from cotbal.scores.code_digest import code_digest
 from cotbal.scores.measure import load_metric
@@ -57,13 +58,13 @@ def check_texts(
         report.problems += problems_of_instruction(task, recipe.path, tokens)
         for split, file in task.files.items():
             # other errors of the records are reported where they are read first
-            with sound_records(file, cache, split != "train") as (records, others):
+            with sound_records(file, cache, split != TRAIN) as (records, others):
                 progress(f"{task.name} {split}: texts of records", 0, len(records))
                 broken = list(problems_of_texts(records, tokens))
                 report.problems += broken
                 report.warnings += warnings_of_texts(records, tokens)
                 answers = _Answers(records, broken, path, None if others or broken else cache)
-                for metric in () if split == "train" else task.metrics_of(split):
+                for metric in () if split == TRAIN else task.metrics_of(split):
                     _check_answers(report, metric, answers)
     return report
 

@@ -16,12 +16,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cotbal.data.files import read_json, write_json
 from cotbal.jobs.launching import is_launched
-from cotbal.recipe.schema import ResourcesSection
 from cotbal.training.run_paths import RunPaths
+
+if TYPE_CHECKING:
+    from cotbal.recipe.schema import ResourcesSection
 
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h
 HANDLE = "handle.json"
@@ -30,6 +32,12 @@ PASSED_ON = ("COTBAL_", "HF_", "PYTHONPATH", "TOKENIZERS_")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 Verdict = Literal["done", "failed", "retry"]
+
+
+def _no_needs() -> ResourcesSection:
+    from cotbal.recipe.schema import ResourcesSection  # not where a command only shows a state
+
+    return ResourcesSection()
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class Job:
     directory: Path
     command: tuple[str, ...]
     cost: float = 1.0
-    needs: ResourcesSection = field(default_factory=ResourcesSection)
+    needs: ResourcesSection = field(default_factory=_no_needs)
 
 
 @dataclass(frozen=True)
