@@ -85,15 +85,20 @@ def _of_task(contents: Contents, task: str) -> list[Example]:
     metrics = [of_run.metrics[contents.metric_of(of_run)] for of_run in scores]
     values = np.stack([metric.measured.values for metric in metrics])
     records = [read_jsonl(run.paths.generations(task, SPLIT)) for run in probes]
-    root = contents.recipe.images if contents.recipe else contents.directory
-    confined = contents.recipe is None or contents.recipe.confined
-    folders = Folders(root, (root, default_cache() / "images") if confined else None)
+    folders = folders_of(contents)
     maximum = metrics[0].maximum
     chosen = []
     for index in choose(values, scores[0].clusters, PER_TASK):
         rows = [of_run[index] for of_run in records]
         chosen.append(_example(rows, values[:, index], probes, maximum, folders))
     return chosen
+
+
+def folders_of(contents: Contents) -> Folders:
+    """Where the recipe of a run directory has its images; without one, the directory itself."""
+    root = contents.recipe.images if contents.recipe else contents.directory
+    is_confined = contents.recipe is None or contents.recipe.confined
+    return Folders(root, (root, default_cache() / "images") if is_confined else None)
 
 
 def _has_answers(contents: Contents, run: RunContents, task: str) -> bool:
