@@ -13,9 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
-from cotbal.data.files import read_jsonl
+from cotbal.data.files import default_cache, read_jsonl
 from cotbal.data.reading.images import is_within, open_image
-from cotbal.data.reading.records import default_cache
 from cotbal.errors import DataError
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.formatting import number

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cotbal.data.files import default_cache as default_cache
 from cotbal.data.reading.conversations import normalise
 from cotbal.data.reading.formats import DAMAGED, read_rows
 from cotbal.data.reading.image_files import opened
@@ -50,13 +51,6 @@ _ROWS = 2048  # a batch
 # An image from inside the source, in the cache wherever that is now: `embedded:<bytes>:<file>`.
 _EMBEDDED = "embedded:"
 _SHOWN = 20
-
-
-def default_cache() -> Path:
-    """The directory of converted records: `$COTBAL_CACHE`, or `cotbal` in the user's cache."""
-    chosen = os.environ.get("COTBAL_CACHE")
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(chosen) if chosen else Path(home) / "cotbal"
 
 
 class Records(Sequence[Record]):
