@@ -12,7 +12,8 @@ import numpy as np
 
 from cotbal.data.batches.lengths import Meter, open_meter, sampled_lengths
 from cotbal.data.checks.texts import need_sound_texts
-from cotbal.data.reading.records import Records, default_cache, open_records
+from cotbal.data.files import default_cache
+from cotbal.data.reading.records import Records, open_records
 from cotbal.data.sampling import Portioned, draw_portions, kept_records, write_manifest
 from cotbal.errors import DataError
 from cotbal.jobs.rundir import RunDir

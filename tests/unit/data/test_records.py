@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cotbal.data.files import default_cache
 from cotbal.data.reading.record import Record, Turn
-from cotbal.data.reading.records import Records, default_cache, open_records, sound_records
+from cotbal.data.reading.records import Records, open_records, sound_records
 from cotbal.errors import DataError
 from helpers.errors import raises
 from helpers.record_rows import image, llava, talk, write
