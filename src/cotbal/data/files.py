@@ -138,3 +138,10 @@ def archive(directory: Path) -> Path:
 def now() -> float:
     """Seconds since the epoch, as written into progress files."""
     return time.time()
+
+
+def default_cache() -> Path:
+    """The directory of converted records: `$COTBAL_CACHE`, or `cotbal` in the user's cache."""
+    chosen = os.environ.get("COTBAL_CACHE")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(chosen) if chosen else Path(home) / "cotbal"

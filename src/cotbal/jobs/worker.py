@@ -24,9 +24,9 @@ from cotbal.data.batches.processors import load_processor
 from cotbal.data.batches.questions import collator_for
 from cotbal.data.batches.repeats import repeats
 from cotbal.data.batches.row_lengths import RowLengths
-from cotbal.data.files import read_json, write_json
+from cotbal.data.files import default_cache, read_json, write_json
 from cotbal.data.reading.record import Record
-from cotbal.data.reading.records import default_cache, open_records
+from cotbal.data.reading.records import open_records
 from cotbal.data.sampling import kept_records, read_manifest
 from cotbal.jobs.entry import Progress, job_begun
 from cotbal.jobs.rundir import RunDir
@@ -204,7 +204,10 @@ class _Execution:
 def _records(recipe: Recipe, path: Path) -> list[Record]:
     records = open_records(path, default_cache(), evaluation=True)
     policy = recipe.file.on_missing_image
-    kept, _ = kept_records(records, recipe.images, policy, rejected=partial(_rejected, recipe))
+    rejected = partial(_rejected, recipe)
+    kept, _ = kept_records(
+        records, recipe.images, policy, rejected=rejected, confined=recipe.confined
+    )
     return [records[int(i)] for i in kept]
 
 

@@ -108,7 +108,7 @@ def read_prediction(path: Path) -> dict[str, Any]:
         raise CotbalError(
             f"{path}: expected a prediction file; {error.strerror}", "missing-file"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CotbalError(
             f"{path}: expected a prediction file as JSON; {error}", "invalid-prediction"
         ) from None

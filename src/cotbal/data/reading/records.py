@@ -21,15 +21,15 @@ from typing import Any, overload
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
 
 from cotbal.data.reading.conversations import normalise
-from cotbal.data.reading.formats import BROKEN, read_rows
+from cotbal.data.reading.formats import DAMAGED, read_rows
+from cotbal.data.reading.image_files import opened
 from cotbal.data.reading.record import Problem, Record, Role, Turn, first_lines
 from cotbal.errors import DataError
 
 # Raise it with every change of the schema or of the rules of normalisation.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _SCHEMA = pa.schema(
     {
         # null when the source states none: a made-up id holds the file's name, which is no content
@@ -47,15 +47,9 @@ _SCHEMA = pa.schema(
     }
 )
 _ROWS = 2048  # a batch
-_EMBEDDED = "embedded:"  # an image from inside the source, in the cache wherever that is now
+# An image from inside the source, in the cache wherever that is now: `embedded:<bytes>:<file>`.
+_EMBEDDED = "embedded:"
 _SHOWN = 20
-
-
-def default_cache() -> Path:
-    """The directory of converted records: `$COTBAL_CACHE`, or `cotbal` in the user's cache."""
-    chosen = os.environ.get("COTBAL_CACHE")
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(chosen) if chosen else Path(home) / "cotbal"
 
 
 class Records(Sequence[Record]):
@@ -64,6 +58,7 @@ class Records(Sequence[Record]):
     Attributes:
         source: the file they came from.
         digest: SHA-256 of the bytes of that file.
+        image_cache: directory of images that came from inside sources.
     """
 
     def __init__(self, source: Path, digest: str, arrow: Path, cache: Path) -> None:
@@ -72,7 +67,7 @@ class Records(Sequence[Record]):
         self.digest = digest
         self._columns = {name: table.column(name) for name in _SCHEMA.names}
         self._length: int = table.num_rows
-        self._image_cache = str((cache / "images").resolve())
+        self.image_cache = (cache / "images").resolve()
 
     def __len__(self) -> int:
         return self._length
@@ -137,8 +132,7 @@ class Records(Sequence[Record]):
             column.validate(full=True)
         names = pc.list_flatten(self._columns["images"])
         embedded = names.filter(pc.starts_with(names, _EMBEDDED))
-        paths = (self._name(name.as_py()) for name in embedded)
-        return all(os.path.isfile(path) and os.path.getsize(path) for path in paths)
+        return all(self._is_whole(name.as_py()) for name in embedded)
 
     def containing(self, pattern: str) -> np.ndarray:
         """Indices of the records with a turn or reference in which a regular expression (RE2)
@@ -182,7 +176,11 @@ class Records(Sequence[Record]):
     def _name(self, stored: str) -> str:
         if not stored.startswith(_EMBEDDED):
             return stored
-        return os.path.join(self._image_cache, stored.removeprefix(_EMBEDDED))
+        return os.path.join(self.image_cache, stored.rpartition(":")[2])
+
+    def _is_whole(self, stored: str) -> bool:
+        path, size = self._name(stored), int(stored.split(":")[1])
+        return os.path.isfile(path) and os.path.getsize(path) == size
 
 
 def _role(place: int) -> Role:
@@ -249,7 +247,7 @@ def _kept_records(path: Path, digest: str, kept: Path, cache: Path) -> Records |
     try:
         records = Records(path, digest, kept, cache)
         return records if records.complete() else None
-    except BROKEN:
+    except DAMAGED:
         return None
 
 
@@ -313,7 +311,7 @@ def _row(record: Record) -> dict[str, Any]:
 def _keep_image(content: bytes, cache: Path) -> str:
     """Write an embedded image under the hash of its bytes and return its stored name."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with opened(io.BytesIO(content)) as image:
             kind = str(image.format).lower()
     except Exception as error:  # Pillow's decoders raise errors of many kinds on broken data
         raise DataError(
@@ -328,7 +326,7 @@ def _keep_image(content: bytes, cache: Path) -> str:
         part.write_bytes(content)
         _sync(part)
         os.replace(part, target)
-    return _EMBEDDED + name
+    return f"{_EMBEDDED}{len(content)}:{name}"
 
 
 def _nothing_learnt(records: Records) -> Iterator[Problem]:
