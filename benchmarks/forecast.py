@@ -26,8 +26,8 @@ import numpy as np
 from cotbal.balance.agreement import rank_correlation
 from cotbal.data.batches.collate import Row
 from cotbal.data.batches.questions import collator_for
-from cotbal.data.files import read_json, write_json
-from cotbal.data.reading.records import default_cache, open_records
+from cotbal.data.files import default_cache, read_json, write_json
+from cotbal.data.reading.records import open_records
 from cotbal.recipe.recipe import Recipe
 from cotbal.report.contents import Contents, RunContents, read_contents
 from cotbal.scores.measure import measure

@@ -22,7 +22,8 @@ from torch import nn
 
 from cotbal.data.batches.collate import Batch, Collator, Row
 from cotbal.data.batches.packing import pack
-from cotbal.data.reading.records import default_cache, open_records
+from cotbal.data.files import default_cache
+from cotbal.data.reading.records import open_records
 from cotbal.loss import predicting
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.training import vlm

@@ -15,7 +15,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, TrainingArg
 
 from cotbal import read_task_weights
 from cotbal.data.batches.collate import Collator, Row
-from cotbal.data.reading.records import default_cache, open_records
+from cotbal.data.files import default_cache
+from cotbal.data.reading.records import open_records
 from cotbal.training.trainers.hf import TaskWeightedTrainer, with_task_ids
 
 checkpoint, records, images, weights_file, out = sys.argv[1:]

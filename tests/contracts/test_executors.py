@@ -30,6 +30,7 @@ MARKS = {
 EXECUTORS = [
     pytest.param(name, marks=MARKS.get(name, ())) for name in plugins.names("cotbal.jobs.executors")
 ]
+FORKING = "processes, forking"  # for jobs that name what they import
 NEEDS = ResourcesSection(gpus=0)
 ORPHAN_SECONDS = 20  # for stopped jobs to end; they would sleep for 60
 # A job as a worker is: a module, and everything it needs to know in its arguments.
@@ -59,18 +60,31 @@ from cotbal.recipe.schema import ResourcesSection
 executor, directory, module = importlib.import_module(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 needs = ResourcesSection(gpus=0)
 work = {n: (sys.executable, "-m", module, str(directory / n), "sleep") for n in ("one", "two")}
-jobs = [Job(n, directory / n, command, needs=needs) for n, command in work.items()]
+imports = tuple(sys.argv[4:])
+jobs = [Job(n, directory / n, command, 1.0, needs, imports) for n, command in work.items()]
 for outcome in executor.run(jobs, Resources(workers=2, threads=1)):
     print(outcome, flush=True)
 """
 MakeJob = Callable[..., Job]
 
 
-@pytest.fixture(params=EXECUTORS)
-def executor(request: pytest.FixtureRequest) -> ModuleType:
-    if request.param in SERVICES:
-        request.getfixturevalue(SERVICES[request.param])
-    return plugins.load("cotbal.jobs.executors", request.param)
+@pytest.fixture(params=[*EXECUTORS, FORKING])
+def variant(request: pytest.FixtureRequest) -> str:
+    """The name of an executor, or FORKING."""
+    return str(request.param)
+
+
+@pytest.fixture
+def executor(variant: str, request: pytest.FixtureRequest) -> ModuleType:
+    name = variant.partition(",")[0]
+    if name in SERVICES:
+        request.getfixturevalue(SERVICES[name])
+    return plugins.load("cotbal.jobs.executors", name)
+
+
+@pytest.fixture
+def imports(variant: str, work: str) -> tuple[str, ...]:
+    return (f"{work}_imports",) if variant == FORKING else ()
 
 
 @pytest.fixture
@@ -84,6 +98,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A module that any Python process started from here can run, under a name of its own."""
     name = f"some_work_{tmp_path.name.replace('-', '_')}"
     (tmp_path / f"{name}.py").write_text(WORK)
+    (tmp_path / f"{name}_imports.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
@@ -93,10 +108,11 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def job(tmp_path: Path, work: str) -> MakeJob:
+def job(tmp_path: Path, work: str, imports: tuple[str, ...]) -> MakeJob:
     def make(name: str, deed: str = "work", cost: float = 1.0) -> Job:
         directory = tmp_path / "probes" / name
-        return Job(name, directory, (sys.executable, "-m", work, str(directory), deed), cost, NEEDS)
+        command = (sys.executable, "-m", work, str(directory), deed)
+        return Job(name, directory, command, cost, NEEDS, imports)
 
     return make
 
@@ -142,7 +158,7 @@ def test_a_failure_leaves_the_others_running(executor: ModuleType, job: MakeJob)
 
 def test_a_failure_is_reported_with_the_tail_of_its_log(executor: ModuleType, job: MakeJob) -> None:
     failing = job("full-ocr", "fail")
-    message = ran(executor, [failing])["full-ocr"].message
+    message = ran(executor, [failing, job("full-vqa")])["full-ocr"].message
     assert message.splitlines()[0].startswith("full-ocr ")
     assert message.splitlines()[-1] == "ValueError: the image has no frog"
     assert "line 29" in message
@@ -151,7 +167,7 @@ def test_a_failure_is_reported_with_the_tail_of_its_log(executor: ModuleType, jo
 
 
 def test_an_exit_with_a_message_is_a_failure(executor: ModuleType, job: MakeJob) -> None:
-    outcome = ran(executor, [job("a", "exit")])["a"]
+    outcome = ran(executor, [job("a", "exit"), job("b")])["a"]
     assert not outcome.ok
     assert "nothing to eat" in outcome.message
 
@@ -160,7 +176,7 @@ def test_a_log_is_appended_to(executor: ModuleType, job: MakeJob) -> None:
     again = job("a")
     again.directory.mkdir(parents=True)
     (again.directory / "log.txt").write_text("from yesterday\n")
-    ran(executor, [again])
+    ran(executor, [again, job("b")])
     assert log(again).splitlines()[:2] == ["from yesterday", "line 0"]
 
 
@@ -171,7 +187,7 @@ def test_a_job_gets_its_threads_and_its_environment(
     before = dict(os.environ)
     one = job("a")
     resources = Resources(threads=3, environment={"COTBAL_TEST_MARK": "frog"})
-    assert ran(executor, [one], resources)["a"].ok
+    assert ran(executor, [one, job("b")], resources)["a"].ok
     variables = (one.directory / "done").read_text()
     assert (
         variables == '{"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "3", "COTBAL_TEST_MARK": "frog"}'
@@ -197,11 +213,12 @@ def test_closing_it_stops_what_runs(executor: ModuleType, job: MakeJob) -> None:
 
 
 def test_ctrl_c_leaves_no_orphan(
-    executor: ModuleType, job: MakeJob, work: str, tmp_path: Path
+    executor: ModuleType, job: MakeJob, work: str, imports: tuple[str, ...], tmp_path: Path
 ) -> None:
     """Every process of a job is looked for, also one that has not begun its work yet."""
     first = job("one", "sleep")
     argv = [sys.executable, "-c", DRIVER, executor.__name__, str(first.directory.parent), work]
+    argv += imports
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
         wait_for((first.directory / "pid").exists)
         wait_for(lambda: alive(first, driver.pid))
@@ -212,11 +229,13 @@ def test_ctrl_c_leaves_no_orphan(
 
 
 def processes_of(work: str) -> list[psutil.Process]:
-    """The processes whose command line names the module `work`, without the dead."""
+    """The processes whose command line names the module `work`, or what it imports, without the
+    dead.
+    """
     return [
         process
         for process in psutil.process_iter(["cmdline", "status"])
-        if work in (process.info["cmdline"] or ())
+        if {work, f"{work}_imports"} & {*(process.info["cmdline"] or ())}
         and process.info["status"] != psutil.STATUS_ZOMBIE
     ]
 

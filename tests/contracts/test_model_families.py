@@ -26,8 +26,9 @@ from cotbal.data.batches.order import Part
 from cotbal.data.batches.questions import QuestionCollator, collator_for
 from cotbal.data.batches.row_lengths import RowLengths
 from cotbal.data.checks.special_tokens import read_special_tokens
+from cotbal.data.files import default_cache
 from cotbal.data.reading.record import Record, Turn
-from cotbal.data.reading.records import default_cache, open_records
+from cotbal.data.reading.records import open_records
 from cotbal.errors import CotbalError, DataError
 from cotbal.loss import IGNORED, predicting, token_counts
 from cotbal.recipe.recipe import load_recipe

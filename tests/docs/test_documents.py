@@ -211,9 +211,12 @@ def test_the_page_on_weights_for_a_goal_runs_from_a_recipe(
     first, *_ = blocks(text_of("docs/steer.md"), "bash")
     monkeypatch.chdir(tmp_path)
     write_mixture(tmp_path)
-    for command in shown(f"```bash\n{first.replace('NAME', 'small')}```\n"):
+    own = first.replace("pocket/recipe.yaml", "recipe.yaml").replace("runs/pocket", "runs/small")
+    prepare, *commands = shown(f"```bash\n{own}```\n")
+    assert prepare.startswith("cotbal prepare pocket pocket")
+    for command in commands:
         call(command, monkeypatch)
-    assert (tmp_path / "runs/small/response/trials.csv").exists()
+    assert (tmp_path / "runs/small/final/steer-vqa/outcome.json").exists()
 
 
 def test_the_tutorial_of_a_first_mixture_runs(

@@ -4,10 +4,12 @@ same."""
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -234,6 +236,7 @@ def test_a_job_that_is_killed_again_and_again_ends_the_same(
 def test_workers_leave_with_a_killed_driver_and_the_job_goes_on(
     source: Path, tmp_path: Path
 ) -> None:
+    """And its runs, which are forked, end as a run in a process of its own does."""
     root = tmp_path / "processes"
     arguments = (
         "balance",
@@ -244,6 +247,7 @@ def test_workers_leave_with_a_killed_driver_and_the_job_goes_on(
         "2",
         "--threads",
         "1",
+        "--keep-checkpoints",
     )
     process = subprocess.Popen(
         command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -254,6 +258,20 @@ def test_workers_leave_with_a_killed_driver_and_the_job_goes_on(
     assert "lock" not in cotbal(*arguments)
     assert "done" in cotbal("status", root)
     assert len(list(root.glob("probes/*/outcome.json"))) == 3
+    forked, fresh = root / "probes/full-color", root / "probes/fresh"
+    fresh.mkdir()
+    shutil.copy(forked / "job.json", fresh)
+    subprocess.run(
+        [sys.executable, "-m", "cotbal.jobs.worker", fresh / "job.json"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+    )
+    for pattern in ("checkpoint/*.safetensors", "generations/*.jsonl", "scores/*.json"):
+        files = [path.relative_to(fresh) for path in fresh.glob(pattern)]
+        assert files
+        assert [(fresh / name).read_bytes() for name in files] == [
+            (forked / name).read_bytes() for name in files
+        ]
 
 
 def test_ctrl_c_stops_cleanly_and_keeps_what_a_training_has_reached(

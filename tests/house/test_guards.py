@@ -41,7 +41,7 @@ def test_this_machine_can_be_reached() -> None:
 
 
 def test_records_are_converted_into_a_directory_of_this_session() -> None:
-    from cotbal.data.reading.records import default_cache
+    from cotbal.data.files import default_cache
 
     assert str(default_cache()) == os.environ["COTBAL_CACHE"]
     assert "pytest" in str(default_cache())

@@ -135,3 +135,11 @@ def test_it_is_seen_before_anything_is_sent(recipe: Recipe, tmp_path: Path) -> N
     assert "zero_stage" in problems[0].message
     with raises(RecipeError, "unsupported-sharding", "zero_stage"):
         plan(recipe, RunDir(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("section", ["fsdp", "deepspeed"])
+def test_a_section_that_is_none(tmp_path: Path, section: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(f"distributed_type: {section}\n{section}_config: text\n")
+    with raises(RecipeError, "wrong-type", path, f"{section}_config"):
+        of_file(path)

@@ -73,6 +73,13 @@ def test_a_checkpoint_that_lies_nowhere_is_the_name_of_a_hub_model(tmp_path: Pat
     assert recipe.checkpoint == "llava-hf/llava-1.5-7b-hf"
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, '"a\\0b"'])
+def test_a_checkpoint_that_no_file_can_be(tmp_path: Path, name: str) -> None:
+    recipe = load(tmp_path, f"{MINIMAL}model: {{checkpoint: {name}}}\n")
+    assert len(recipe.checkpoint) in (3, 5000)
+    assert recipe.fingerprint
+
+
 def test_without_a_model_a_recipe_can_plan_but_not_train(tmp_path: Path) -> None:
     recipe = load(tmp_path)
     with raises(RecipeError, "missing-model", "`model`"):
@@ -146,6 +153,23 @@ WRONG: dict[str, tuple[str, ...]] = {
     "optimization.packing=on": ("optimization.packing", "true", "false", "'on'"),
     "weightings={a: {float: x}}": ("weightings.a.float", "'x'"),
     "name=3": ("name", "3"),
+    "optimization.learning_rate=.inf": ("optimization.learning_rate", "inf"),
+    "optimization.epochs=true": ("optimization.epochs", "True"),
+    "generation.batch_size=true": ("generation.batch_size", "True"),
+    "resources.hours=.inf": ("resources.hours", "inf"),
+    "balance.weight_range=[0.5, .inf]": ("balance.weight_range.1", "inf"),
+    "balance.equal_below=false": ("balance.equal_below", "False"),
+    "balance.bootstrap=.inf": ("balance.bootstrap", "inf"),
+    "response.step=true": ("response.step", "True"),
+    "weightings={dwa: {window: true}}": ("weightings.dwa.window", "True"),
+    "weightings={dwa: {window: .inf}}": ("weightings.dwa.window", "inf"),
+    "weightings={a: {float: .inf}}": ("weightings.a.float", "inf"),
+    "optimization.seed=-1": ("optimization.seed", "0", "-1"),
+    "optimization.seed=4294967296": ("optimization.seed", "4294967295", "4294967296"),
+    "balance.seeds=[3, 4294967296]": ("balance.seeds.1", "4294967295", "4294967296"),
+    "response.seeds=[3, -1]": ("response.seeds.1", "-1"),
+    "portions.seed=-1": ("portions.seed", "-1"),
+    "balance.seed=-1": ("balance.seed", "-1"),
 }
 
 
@@ -246,8 +270,12 @@ def test_rates(tmp_path: Path, value: str, rate: Fraction) -> None:
     )
 
 
+# as text, so that YAML leaves them to the recipe
+LONG = ["'1e-9999999'", "'1e-99999999999'", "1e-9999999", f"1/{'9' * 4000}", f"'{'9' * 5000}'"]
+
+
 @pytest.mark.parametrize(
-    "value", ["0", "-1/2", "3/2", "half", "1/0", "[1]", "true", "null", ".nan", ".inf"]
+    "value", ["0", "-1/2", "3/2", "half", "1/0", "[1]", "true", "null", ".nan", ".inf", *LONG]
 )
 def test_rates_that_are_none(tmp_path: Path, value: str) -> None:
     assert "portions.mini" in problems(tmp_path, MINIMAL, f"portions.mini={value}")
@@ -419,6 +447,14 @@ def test_seeds_of_the_probes(tmp_path: Path) -> None:
     assert load_recipe(write(tmp_path), ["balance.seeds=[3, 1]"]).seeds == (3, 1)
     for seeds in ("[]", "[1, 2, 1]"):
         assert "balance.seeds" in problems(tmp_path, MINIMAL, f"balance.seeds={seeds}")
+
+
+def test_seeds_that_follow_the_first_are_seeds_too(tmp_path: Path) -> None:
+    last = 2**32 - 1
+    assert load(tmp_path, MINIMAL, f"optimization.seed={last - 2}").trainings == 3
+    assert str(last) in problems(tmp_path, MINIMAL, f"optimization.seed={last - 1}")
+    with raises(RecipeError, "invalid-recipe", "seed"):
+        load(tmp_path, MINIMAL, "probes.optimization={seed: -1}")
 
 
 def test_replicates_of_the_probes(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from cotbal.errors import ScoresError
 from cotbal.scores.matrix import Measured, Samples, ScoreMatrix, read_measured, read_scores
+from helpers.errors import raises
 
 NAMES = st.text("abcXYZ019_.- ,\"'äß", min_size=1, max_size=8).map(str.strip).filter(bool)
 TABLE = "run,a,b\nmini,0.1,0.2\nfull:a,0.5,0.3\n"
@@ -218,6 +219,9 @@ def test_json_keeps_the_samples(tmp_path: Path) -> None:
     "change",
     [
         {"runs": ["mini", "mini"]},
+        {"runs": "mi"},
+        {"runs": [["mini"], "full:a"]},
+        {"tasks": [1, 2]},
         {"tasks": ["a"]},
         {"values": [[0.5, 2.0]]},
         {"values": [[0.5, "x"], [1.0, 1.0]]},
@@ -244,3 +248,35 @@ def test_json_that_is_none_of_ours(tmp_path: Path, change: dict[str, object]) ->
         path.write_text(text)
         with pytest.raises(ScoresError, match="expected scores as `cotbal import` writes them"):
             read_scores(path)
+
+
+def test_clusters_are_renumbered(tmp_path: Path) -> None:
+    scores = with_samples().to_json()
+    task = next(iter(scores["samples"].values()))
+    expected = np.unique(task["clusters"], return_inverse=True)[1]
+    task["clusters"] = [number * 10**9 + 5 for number in task["clusters"]]
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps(scores))
+    read = read_scores(path)
+    assert next(iter(read.samples.values())).clusters.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("clusters", [[0.5], [10**30], ["a"], [[0]], None, {"a": 1}])
+def test_clusters_are_whole_numbers(tmp_path: Path, clusters: object) -> None:
+    scores = with_samples().to_json()
+    for task in scores["samples"].values():
+        if isinstance(clusters, list):
+            task["clusters"][0] = clusters[0]
+        else:
+            task["clusters"] = clusters
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps(scores))
+    with raises(ScoresError, "invalid-scores", path):
+        read_scores(path)
+
+
+def test_scores_that_are_nested_deeply(tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text('{"runs": ' + "[" * 100_000)
+    with raises(ScoresError, "invalid-scores", path):
+        read_scores(path)

@@ -21,8 +21,8 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
 
 from cotbal.benchmarks.releases.paper import FSDP2
-from cotbal.data.files import read_jsonl, write_json
-from cotbal.data.reading.records import default_cache, open_records
+from cotbal.data.files import default_cache, read_jsonl, write_json
+from cotbal.data.reading.records import open_records
 from cotbal.data.sampling import draw_portions, kept_records, write_manifest
 from cotbal.jobs import worker
 from cotbal.jobs.executors import STOPPED

@@ -4,7 +4,7 @@ import math
 import re
 import string
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -72,6 +72,56 @@ def test_merges() -> None:
         load_yaml("a: &a {x: 1}\nb:\n  <<: *a\n  <<: *a\n")
 
 
+def test_a_merge_of_a_value_that_merges_and_lies_deeper() -> None:
+    read = load_yaml("a: {x: {y: &b {<<: {k: 0}, k: 1}}}\nc:\n  <<: *b\n  k: 2\n")
+    assert read == {"a": {"x": {"y": {"k": 1}}}, "c": {"k": 2}}
+
+
+BOMB = "b0: &b0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"b{i}: &b{i} [{', '.join([f'*b{i - 1}'] * 9)}]\n" for i in range(1, 9)
+)
+MERGES = "b0: &b0 {x: 1}\n" + "".join(
+    f"b{i}: &b{i} {{<<: [{', '.join([f'*b{i - 1}'] * 9)}]}}\n" for i in range(1, 9)
+)
+HOSTILE = {
+    "a bad bool": "a: !!bool foo",
+    "a bad date": "a: !!timestamp foo",
+    "a bad number": "a: !!int ''",
+    "a bad float": "a: !!float x",
+    "no binary": "a: !!binary é",
+    "nested lists": "a: " + "[" * 2000 + "]" * 2000,
+    "nested mappings": "a: " + "{a: " * 2000 + "}" * 2000,
+    "nested blocks": "- " * 2000,
+    "4,300 digits": "a: " + "9" * 4300,
+    "5,000 digits": "a: " + "9" * 5000,
+    "a long hexadecimal": "a: 0x" + "f" * 5000,
+    "aliases of aliases": BOMB,
+    "merges of merges": MERGES,
+    "itself in a list": "a: &a [*a]",
+    "itself in a merge": "a: &a {<<: *a}",
+}
+
+
+@pytest.mark.parametrize("version", ["1.1", "1.2"])
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_yaml_is_one_error_at_once(
+    tmp_path: Path, text: str, version: Literal["1.1", "1.2"]
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    with raises(RecipeError, "broken-file", path) as caught:
+        read_yaml(path, version)
+    assert len(str(caught.value)) < len(str(path)) + 300
+    with raises(RecipeError, "invalid-option"):
+        apply_override({}, f"a={text}")
+
+
+def test_aliases_are_welcome() -> None:
+    tasks = "".join(f"  t{i}: {{<<: *task, train: {i}}}\n" for i in range(500))
+    read = load_yaml(f"task: &task {{metric: anls, instruction: Be short.}}\ntasks:\n{tasks}")
+    assert read["tasks"]["t7"] == {"metric": "anls", "instruction": "Be short.", "train": 7}
+
+
 def test_an_override_is_yaml_1_2_without_repeated_keys() -> None:
     content: dict[str, Any] = {}
     apply_override(content, "resources.hours=12:00:00")
@@ -107,7 +157,7 @@ _LETTERS = st.text(string.printable + "é日")  # line breaks of Unicode are bey
         _LETTERS,
         st.none()
         | st.booleans()
-        | st.integers()
+        | st.integers(1 - 2**63, 2**63 - 1)
         | st.floats(allow_nan=False)
         | st.sampled_from([*TEXTS, *VALUES])
         | _LETTERS,

@@ -16,8 +16,8 @@ from transformers import LlavaForConditionalGeneration
 from cotbal.data.batches.collate import Collator
 from cotbal.data.batches.order import Mixed
 from cotbal.data.batches.packing import packed
-from cotbal.data.files import read_jsonl
-from cotbal.data.reading.records import default_cache, open_records
+from cotbal.data.files import default_cache, read_jsonl
+from cotbal.data.reading.records import open_records
 from cotbal.errors import CotbalError, DataError, RunError
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import final_run

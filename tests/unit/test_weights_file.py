@@ -55,6 +55,26 @@ def test_a_weight_of_a_task_is_positive(weight: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [read_task_weights, read_weights])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": 1e9}',
+        '{"a": 1000001}',
+        f'{{"a": {"9" * 400}}}',
+        f'{{"a": {"9" * 5000}}}',
+        '{"a": 1e999}',
+        "[" * 100_000,
+        '{"a": ' * 100_000,
+    ],
+    ids=lambda text: text[:12],
+)
+def test_what_is_too_large_is_one_error(read: object, text: str, tmp_path: Path) -> None:
+    with raises(CotbalError, "invalid-weights", "w.json") as caught:
+        read(written(tmp_path, text))  # type: ignore[operator]
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("read", [read_task_weights, read_weights])
 def test_no_such_file(read: object, tmp_path: Path) -> None:
     with raises(CotbalError, "missing-file", "none.json"):
         read(tmp_path / "none.json")  # type: ignore[operator]

@@ -4,12 +4,39 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cotbal.balance.probes import Difficulty, Form
 
+LARGEST_SEED = 2**32 - 1  # of NumPy, and so of the trainer
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 
-class Settings(BaseModel):
+
+def not_boolean(value: Any) -> Any:
+    """Reject true and false, which pydantic reads as 1 and 0.
+
+    Raises:
+        ValueError: the value is one, or a list with one.
+    """
+    parts = value if isinstance(value, list | tuple) else [value]
+    if any(isinstance(part, bool) for part in parts):
+        raise ValueError("expected no true or false")
+    return value
+
+
+class Section(BaseModel):
+    """Fields of a recipe: none is unknown, and numbers are finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_not_booleans(cls, value: Any, info: Any) -> Any:
+        field = cls.model_fields[info.field_name]
+        return value if field.annotation is bool else not_boolean(value)
+
+
+class Settings(Section):
     """How scores become weights; the section `balance` of a recipe adds `seeds` and `replicates`.
 
     Attributes:
@@ -31,16 +58,14 @@ class Settings(BaseModel):
         pydantic.ValidationError: a value is out of range, or there is no such setting.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     form: Form | None = None
     difficulty: Difficulty = "real"
     shrink: bool = Field(False, strict=True)
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["auto"] = 0.5
+    temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = 0.5
     weight_range: tuple[float, float] = (0.5, 2.0)
     equal_below: float = Field(0.5, ge=0, le=1)
     bootstrap: int = Field(2000, ge=100)
-    seed: int = 0
+    seed: Seed = 0
 
     def changed(self, **changes: Any) -> Settings:
         """A copy with other values, validated."""

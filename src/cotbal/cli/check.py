@@ -40,7 +40,7 @@ def check(
     """
     from cotbal.data.batches.lengths import open_meter
     from cotbal.data.checks.check import check_mixture
-    from cotbal.data.reading.records import default_cache
+    from cotbal.data.files import default_cache
     from cotbal.jobs import display
 
     checked = source.load()

@@ -10,11 +10,12 @@ from rich.markup import escape
 from cotbal.cli import console
 from cotbal.cli.balance import print_balance
 from cotbal.cli.options import JobOptions, RecipeArguments, StudyOptions, listed, run_directory
-from cotbal.cli.plan import show_expected, show_plan
+from cotbal.cli.plan import show_expected, show_plan, show_resolution
 
 if TYPE_CHECKING:
     from cotbal.jobs.compare import Study
     from cotbal.jobs.execute import Options
+    from cotbal.jobs.rundir import RunDir
     from cotbal.report.comparison import Comparison
 
 
@@ -24,8 +25,9 @@ def compare(
         str,
         typer.Option(
             help=(
-                "Methods separated by commas: stl, ew, tla, rlw, dwa, igbv1, cotbal, or dotted"
-                " paths of your own modules."
+                "Methods separated by commas: stl, ew, tla, rlw, dwa, igbv1, cotbal,"
+                " `steer:<goal>` such as steer:ocr+chart (steer is steer:mean), or dotted paths of"
+                " your own modules."
             )
         ),
     ] = "stl,ew,tla,rlw,dwa,igbv1,cotbal",
@@ -49,13 +51,16 @@ def run_study(study: Study, options: Options, dry_run: bool) -> None:
     """Show the plan of a study; unless it is a dry run, execute it and show its comparison."""
     from cotbal.jobs.compare import run_comparison
     from cotbal.jobs.next_step import expected
-    from cotbal.jobs.pipeline import FIXED
+    from cotbal.jobs.resolution import resolution
+    from cotbal.jobs.runs import FIXED
     from cotbal.report import write_comparison, write_report
 
     prepared = study.prepared
     show_plan(prepared.plan, prepared.warnings)
     if any(planned.run.weighting == FIXED for planned in prepared.plan.runs):
         show_expected(expected(prepared), prepared.recipe.trainings)
+    if any(planned.kind == "trial" for planned in prepared.plan.runs):
+        show_resolution(resolution(prepared))
     if dry_run:
         return
     result = run_comparison(study, options)
@@ -63,6 +68,7 @@ def run_study(study: Study, options: Options, dry_run: bool) -> None:
         print_balance(result, prepared.root, as_json=False)
         print()
     show_comparison(write_comparison(prepared.root.root))
+    show_predictions(prepared.root)
     print(f"\nReport: {write_report(prepared.root.root)}")
 
 
@@ -91,3 +97,13 @@ def show_comparison(found: Comparison) -> None:
     console.show_noise(found.seeds, [each.average for each in found.against.values()])
     for note in seed_notes(found):
         console.out.print(escape(note), soft_wrap=True)
+
+
+def show_predictions(root: RunDir) -> None:
+    """What `cotbal steer` predicted, and what came out, task by task."""
+    from cotbal.report import prediction_tables
+
+    for content in prediction_tables(root.root):
+        print()
+        console.show_content(content)
+        console.out.print(escape(content.note), soft_wrap=True)

@@ -164,10 +164,13 @@ class StudyOptions:
     @property
     def seed_numbers(self) -> tuple[int, ...]:
         """The seeds. Raises CotbalError where they are not different whole numbers."""
+        from cotbal.balance.settings import LARGEST_SEED
+
         found = different_numbers(self.seeds, "--seeds")
-        if any(number != int(number) for number in found):
+        if any(number != int(number) or number > LARGEST_SEED for number in found):
             raise CotbalError(
-                f"--seeds: expected whole numbers, separated by commas; found {self.seeds!r}",
+                f"--seeds: expected whole numbers up to {LARGEST_SEED}, separated by commas; found"
+                f" {self.seeds!r}",
                 "invalid-option",
             )
         return tuple(int(number) for number in found)

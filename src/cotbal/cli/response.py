@@ -115,8 +115,8 @@ def show_response(measured: Response, root: RunDir) -> None:
     _show_forgetting(measured, root)
     goals = [task for task in measured.own if task not in measured.unmeasurable] or ["TASK"]
     console.out.print(
-        f"\nNext: choose weights for a goal: cotbal steer --trials {escape(str(root.trial_table))}"
-        f" --goal {escape(goals[0])} --floor -1%",
+        f"\nNext: choose weights for a goal: cotbal steer {escape(str(root.root))} --goal"
+        f" {escape(goals[0])} --floor -1%",
         soft_wrap=True,
     )
 

@@ -23,16 +23,20 @@ def run(
     *,
     job: JobOptions,
 ) -> None:
-    """The whole job: probes, weights, final training, report. Rerun it to resume."""
+    """The whole job: probes (of `steer`: trials), weights, final training, report. Rerun it to
+    resume.
+    """
     run_all(source, weighting, out, job)
 
 
 def run_all(
     source: RecipeArguments, weightings: Sequence[str], out: Path | None, job: JobOptions
 ) -> None:
-    """Probes, weights, final trainings and the report."""
+    """Probes or trials, weights, final trainings and the report."""
+    from cotbal.cli.compare import show_predictions
     from cotbal.jobs import pipeline
     from cotbal.jobs.next_step import expected
+    from cotbal.jobs.steering import method_of
     from cotbal.report import write_report
 
     options = job.to_options()
@@ -41,7 +45,10 @@ def run_all(
     show_expected(expected(prepared), prepared.recipe.trainings)
     result = pipeline.run(prepared, weightings, options)
     page = write_report(prepared.root.root)
-    print_balance(result, prepared.root, as_json=False)
+    if result is not None:
+        print_balance(result, prepared.root, as_json=False)
+    mixture = prepared.recipe.mixture
     for weighting in weightings:
-        show_final(prepared.recipe.mixture, prepared.root.final(weighting))
+        show_final(mixture, prepared.root.final(method_of(mixture, weighting)))
+    show_predictions(prepared.root)
     print(f"\nReport: {page}")

@@ -1,4 +1,4 @@
-"""The verb `steer`: from a table of trials to weights for a goal, with guardrails."""
+"""The verb `steer`: from trials to weights for a goal, with guardrails."""
 
 from __future__ import annotations
 
@@ -6,35 +6,43 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from cotbal.cli.options import AsJson
+from cotbal.cli.options import AsJson, listed
 from cotbal.errors import CotbalError
 
 if TYPE_CHECKING:
+    from cotbal.jobs.steering import Steered
     from cotbal.response import Choice, Response
 
 NO_FLOOR = "none"
 
 
 def steer(
+    run_directory: Annotated[
+        Path | None,
+        typer.Argument(help="A run directory with the trials of `cotbal response`."),
+    ] = None,
     trials: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             help=(
-                "CSV with columns `weight:<task>` and `score:<task>`, optionally `seed` and"
-                " `ratio:<task>`, one row per trained model; or a directory with `ratios.csv` and"
-                " `metrics.csv` of olmix."
+                "A table of trials of any trainer in place of a run directory: CSV with columns"
+                " `weight:<task>` and `score:<task>`, optionally `seed` and `ratio:<task>`, one row"
+                " per trained model; or a directory with `ratios.csv` and `metrics.csv` of olmix."
             )
         ),
-    ],
+    ] = None,
     goal: Annotated[
         str,
-        typer.Option(help="mean, worst (raise the smallest change), or tasks separated by commas."),
+        typer.Option(
+            help="mean, worst (raise the lowest score relative to single-task models), or tasks or"
+            " groups separated by commas."
+        ),
     ] = "mean",
     floor: Annotated[
         list[str] | None,
@@ -51,28 +59,40 @@ def steer(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Also write `weights-<goal>.json` and `prediction-<goal>.json` there."
+            "--out",
+            help="Write `weights-<goal>.json` and `prediction-<goal>.json` there; by default into"
+            " `response/` of the run directory, and nowhere for a table.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Weights for a goal from a table of trials, with guardrails for the other tasks; trains
-    nothing, needs no recipe and no torch.
+    """Weights for a goal from the trials of a run directory, or from a table of trials, with
+    guardrails for the other tasks; trains nothing.
     """
-    from cotbal.response import choose_weights, fit_response, read_trials
+    from cotbal.jobs.rundir import RunDir
+    from cotbal.jobs.steering import steer as steer_run
+    from cotbal.jobs.steering import steer_table
 
-    response = fit_response(read_trials(trials))
-    names = [name.strip() for name in goal.split(",") if name.strip()]
+    names = listed(goal)
     wanted: str | Sequence[str] = names[0] if len(names) == 1 else names
-    choice = choose_weights(response, wanted, floors_of(floor or ()), max_step)
-    files = {} if out is None else _write(out, response, choice)
-    if as_json:
-        content = {**choice.to_json(), "response": response.to_json(), "files": files}
-        print(json.dumps(content, indent=1, ensure_ascii=False))
+    floors = floors_of(floor or ())
+    if run_directory is not None and trials is None:
+        steered, files = steer_run(RunDir(run_directory), wanted, floors, max_step, out)
+    elif trials is not None and run_directory is None:
+        steered, files = steer_table(trials, wanted, floors, max_step, out)
     else:
-        _show(response, choice)
-        for kind, path in files.items():
-            print(f"{kind}: {path}")
+        raise CotbalError(
+            "steer: expected a run directory or --trials TABLE, and not both", "conflicting-options"
+        )
+    if as_json:
+        found = {**steered.choice.to_json(), "response": steered.response.to_json()}
+        print(json.dumps({**found, "files": files}, indent=1, ensure_ascii=False))
+        return
+    _show(steered)
+    for kind, path in files.items():
+        print(f"{kind}: {path}")
+    if run_directory is not None and out is None:
+        _show_next(run_directory, steered.choice)
 
 
 def floors_of(options: Sequence[str]) -> dict[str, float | None]:
@@ -93,39 +113,14 @@ def floors_of(options: Sequence[str]) -> dict[str, float | None]:
     return floors
 
 
-def _write(out: Path, response: Response, choice: Choice) -> dict[str, str]:
-    """Write weights and prediction; a prediction that is there already is never replaced."""
-    from cotbal.data.files import write_json
-    from cotbal.response import freeze, read_prediction
-    from cotbal.response.prediction import HASH
-
-    name = re.sub(r"[^\w.+-]+", "-", choice.goal.replace(",", "+"))
-    weights, prediction = out / f"weights-{name}.json", out / f"prediction-{name}.json"
-    content = freeze(response, choice)
-    if prediction.exists():
-        before = read_prediction(prediction)
-        after = {key: value for key, value in content.items() if key != HASH}
-        if {**before, "date": ""} != {**after, "date": ""}:
-            raise CotbalError(
-                f"{prediction}: holds another prediction, of {before['date']}; a prediction is"
-                " never replaced, give another --out",
-                "prediction-exists",
-            )
-    else:
-        write_json(prediction, content)
-    multipliers = dict(choice.weights)
-    written: dict[str, Any] = {"weights": multipliers, "tasks": multipliers}
-    if (ratios := choice.ratios(response.reference)) is not None:
-        written["ratios"] = ratios
-    write_json(weights, written)
-    return {"Weights": str(weights), "Prediction": str(prediction)}
-
-
-def _show(response: Response, choice: Choice) -> None:
+def _show(steered: Steered) -> None:
     from cotbal.cli.console import out
 
+    response, choice = steered.response, steered.choice
     out.print(_table(response, choice), crop=False)
     out.print(f"\n{escape(choice.sentence)}", soft_wrap=True)
+    if steered.compared is not None:
+        out.print(escape(steered.compared.sentence), soft_wrap=True)
     out.print(escape(choice.headroom.sentence), soft_wrap=True)
     out.print(escape(response.check_sentence), soft_wrap=True)
     if response.mean_sentence:
@@ -138,6 +133,19 @@ def _show(response: Response, choice: Choice) -> None:
         )
     for warning in choice.warnings:
         out.print(f"[yellow]warning[/]  {escape(warning)}", soft_wrap=True)
+
+
+def _show_next(run_directory: Path, choice: Choice) -> None:
+    """How to train the final model, where there is something to train."""
+    from cotbal.cli.console import out
+    from cotbal.jobs.steering import method_for
+
+    recipe = run_directory / "recipe.yaml"
+    if choice.keep_equal or not recipe.exists():
+        return
+    methods = f"ew,{method_for(choice.goal)}"
+    command = f"cotbal compare {recipe} --methods {methods} --out {run_directory}"
+    out.print(f"\nNext: train it beside equal weights: {escape(command)}", soft_wrap=True)
 
 
 def _table(response: Response, choice: Choice) -> Table:

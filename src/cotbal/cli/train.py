@@ -11,10 +11,18 @@ import typer
 from rich.markup import escape
 
 from cotbal.cli import console
-from cotbal.cli.options import JobOptions, Out, Ratios, RecipeArguments, Without
+from cotbal.cli.options import (
+    JobOptions,
+    Out,
+    Ratios,
+    RecipeArguments,
+    Without,
+    run_directory,
+)
 from cotbal.errors import CotbalError
 
 if TYPE_CHECKING:
+    from cotbal.jobs.rundir import RunDir
     from cotbal.recipe.mixture import Mixture
     from cotbal.training.run_paths import RunPaths
 
@@ -24,13 +32,17 @@ def train(
     weighting: Annotated[
         str | None,
         typer.Option(
-            help="cotbal (the weights of `balance`, default), ew, tla, rlw, dwa, igbv1.",
+            help="cotbal (the weights of `balance`, default), ew, tla, rlw, dwa, igbv1, or"
+            " `steer:<goal>` (the weights of `steer` for this goal).",
             show_default=False,
         ),
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option(help="Weights to train with instead of those of the run directory."),
+        typer.Option(
+            help="Weights to train with instead of those of the run directory. Those that `steer`"
+            " wrote into it are trained as `steer:<goal>`."
+        ),
     ] = None,
     ratios: Ratios = None,
     out: Out = None,
@@ -39,6 +51,7 @@ def train(
 ) -> None:
     """The final training with one weighting, scored on the test splits."""
     from cotbal.jobs import pipeline
+    from cotbal.jobs.runs import FIXED
     from cotbal.scores.weights_file import read_weights
 
     if ratios and (weights or weighting not in (None, "ew")):
@@ -46,13 +59,38 @@ def train(
             "--ratios: trains with equal weights on the loss; leave out --weighting and --weights",
             "conflicting-options",
         )
-    name = weighting or pipeline.FIXED
-    prepared = source.plan(out, () if ratios else (name,), ratios)
+    recipe = source.load()
+    root = run_directory(out, recipe)
+    if weights and (steered := _steered(root, weights, weighting)):
+        weighting, weights = steered, None
+    name = weighting or FIXED
+    prepared = pipeline.plan(recipe, root, () if ratios else (name,), ratios)
     if ratios:
         name = pipeline.ratios_run_name(ratios)
     options = replace(job, workers=job.workers or 1).to_options()  # one run gets all cores
     paths = pipeline.train(prepared, name, options, read_weights(weights) if weights else None)
     show_final(prepared.recipe.mixture, paths)
+
+
+def _steered(root: RunDir, weights: Path, weighting: str | None) -> str | None:
+    """The method of a file of weights that `cotbal steer` wrote into the run directory; None for
+    any other file, or where the user names a method that trains with any weights.
+
+    Raises:
+        CotbalError: other weights are given to a method that takes those of `cotbal steer`.
+    """
+    from cotbal.jobs.steering import is_steered, method_of_file
+
+    method = method_of_file(root, weights)
+    if weighting is None or weighting == method:
+        return method
+    if is_steered(weighting):
+        raise CotbalError(
+            f"--weights: {weighting} trains with what `cotbal steer` wrote into {root.root}; leave"
+            " out --weighting to train with other weights",
+            "conflicting-options",
+        )
+    return None
 
 
 def show_final(mixture: Mixture, paths: RunPaths) -> None:

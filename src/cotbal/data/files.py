@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -197,3 +198,16 @@ def archive(directory: Path) -> Path:
 def now() -> float:
     """Seconds since the epoch, as written into progress files."""
     return time.time()
+
+
+def default_cache() -> Path:
+    """The directory of converted records: `$COTBAL_CACHE`, or `cotbal` in the user's cache."""
+    chosen = os.environ.get("COTBAL_CACHE")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(chosen) if chosen else Path(home) / "cotbal"
+
+
+@cache
+def image_cache(directory: Path) -> Path:
+    """Where images from inside records are, in a directory of converted records."""
+    return (directory / "images").resolve()

@@ -94,6 +94,7 @@ def kept_records(
     policy: Literal["error", "drop"],
     decode: bool = True,
     rejected: Rejected | None = None,
+    confined: bool = False,
 ) -> tuple[np.ndarray, list[str]]:
     """Indices of the records whose images are there (int64, ascending), and a line for each that
     is dropped.
@@ -104,6 +105,7 @@ def kept_records(
         policy: `error` looks only whether the images exist; `drop` also decodes them, if
             `decode`, and leaves out those that are `rejected`.
         rejected: of these images, those that the model's processor cannot process.
+        confined: images must be below the root, links resolved, or come from inside the records.
 
     Raises:
         DataError: an image is missing and the policy is `error`; names the first by file and
@@ -111,7 +113,13 @@ def kept_records(
     """
     distinct = dict.fromkeys(name for names in records.images() for name in names)
     drop = policy == "drop"
-    problems = problems_of_images(root, [*distinct], decode and drop, rejected if drop else None)
+    problems = problems_of_images(
+        root,
+        [*distinct],
+        decode and drop,
+        rejected if drop else None,
+        within=(root, records.image_cache) if confined else None,
+    )
     if not problems:
         return np.arange(len(records)), []
     keep = np.ones(len(records), bool)
@@ -123,10 +131,10 @@ def kept_records(
             dropped.append(f"{records.source}, record {records[index].number}: {problem}")
     if policy == "error":
         raise DataError(
-            f"{records.source}: images are missing for {len(dropped):,} records:\n"
+            f"{records.source}: images are missing or outside for {len(dropped):,} records:\n"
             f"{first_lines(dropped, _SHOWN)}\n"
             "put the images there, or set on_missing_image: drop in the recipe",
-            "missing-image",
+            next(iter(problems.values())).code,
         )
     return np.flatnonzero(keep), dropped
 

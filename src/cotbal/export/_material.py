@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from cotbal.data.reading.records import Records, default_cache, open_records
+from cotbal.data.files import default_cache
+from cotbal.data.reading.records import Records, open_records
 from cotbal.data.sampling import Portioned
 from cotbal.errors import CotbalError
 from cotbal.export import Order

@@ -14,13 +14,15 @@ from cotbal.balance.probes import Difficulty
 from cotbal.data.files import locked, write_json
 from cotbal.errors import CotbalError, near
 from cotbal.jobs.execute import Options
-from cotbal.jobs.pipeline import FIXED, do, prepare, probes, untrained
 from cotbal.jobs.plan import Kind, Prepared
+from cotbal.jobs.response import do_with_trials
 from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.runs import FIXED, do, prepare, probes, untrained
+from cotbal.jobs.steering import method_of, trials_for, with_weights
 from cotbal.jobs.weigh import score_matrices, task_weights, units, weigh
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, final_run, plan_probes, single_task_runs
-from cotbal.weightings import STL
+from cotbal.weightings import STL, takes_weights
 
 PARTS = ("outward", "inward", "inter", "intra")
 
@@ -81,12 +83,16 @@ def _spelled(name: str) -> str:
 def plan_comparison(
     recipe: Recipe, root: RunDir, methods: Sequence[str], seeds: Sequence[int]
 ) -> Study:
-    """Every run of a comparison: the probes where CoTBal is compared, and every method once a seed.
+    """Every run of a comparison: the probes where CoTBal is compared, the trials where steered
+    weights are, and every method once a seed.
 
     Raises:
-        CotbalError: the data is broken, or a method does not exist.
+        CotbalError: the data is broken, or a method or goal does not exist.
     """
-    runs = probes(recipe) if FIXED in methods else []
+    methods = tuple(dict.fromkeys(method_of(recipe.mixture, name) for name in methods))
+    recipe, runs = trials_for(recipe, root, methods)
+    if FIXED in methods:
+        runs = [*probes(recipe), *runs]
     runs += untrained(recipe)
     for seed in seeds:
         runs += _models(recipe, methods, seed)
@@ -136,23 +142,30 @@ def _models(recipe: Recipe, methods: Sequence[str], seed: int) -> list[tuple[Run
 
 
 def run_comparison(study: Study, options: Options) -> Balance | None:
-    """Probes, weights, models; what is done is kept. Returns the weights, where a model needs them.
+    """Probes and trials, weights, models; what is done is kept. Returns the weights of the probes,
+    where a model needs them.
 
-    Models whose weights come from the probes follow them; all others share the workers with the
-    probes. Every model has the same number of threads, so that two of one seed differ in their
+    Models whose weights come from probes or trials follow them; all others share the workers with
+    these. Every model has the same number of threads, so that two of one seed differ in their
     method alone.
     """
     prepared = study.prepared
     planned = prepared.plan.runs
-    late = [p for p in planned if p.kind == "final" and p.run.weighting == FIXED]
+    late = [p for p in planned if p.kind == "final" and takes_weights(p.run.weighting)]
     with locked(prepared.root.lock):
         early = [p for p in planned if p not in late]
-        do(prepared, early, options)
+        do_with_trials(prepared, early, options)
         if not late:
             return None
-        result = weigh(prepared.root)
-        weights = _weights(study, task_weights(prepared.recipe.mixture, result.weights))
-        do(prepared, late, options, weights)
+        prepared, weights = with_weights(prepared)
+        result = None
+        if any(p.run.weighting == FIXED for p in late):
+            result = weigh(prepared.root)
+            main = task_weights(prepared.recipe.mixture, result.weights)
+            weights = {**_weights(study, main), **weights}
+        waiting = {(p.run.name, p.run.seed) for p in late}
+        ready = [p for p in prepared.plan.runs if (p.run.name, p.run.seed) in waiting]
+        do(prepared, ready, options, weights)
         return result
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 
 from cotbal.data.files import locked
 from cotbal.errors import CotbalError
 from cotbal.jobs.execute import Options
-from cotbal.jobs.pipeline import do, prepare
 from cotbal.jobs.plan import Kind, Prepared
 from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.runs import do, prepare
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, curve_runs
+from cotbal.recipe.schema import read_fraction
 
 FINEST = 10**15  # directories are named after fractions
 
@@ -24,8 +24,8 @@ def fractions_of(text: str) -> tuple[str, ...]:
         CotbalError: one is no number above 0 and up to 1, or two are the same.
     """
     try:
-        found = sorted(Fraction(part) for part in text.split(","))
-    except (ValueError, ZeroDivisionError):
+        found = sorted(read_fraction(part) for part in text.split(","))
+    except ValueError:
         found = []
     if (
         not found

@@ -21,6 +21,7 @@ from cotbal.jobs.rundir import submission_of
 from cotbal.training.run_paths import RunPaths
 from cotbal.training.tracking import Tracking, need_trackers, tracking_id
 
+WORKER = "cotbal.jobs.worker"
 Show = Callable[[Outcome], None]
 Watch = Callable[[Sequence[Job], Sequence[Job], int], AbstractContextManager[Show]]
 
@@ -138,9 +139,9 @@ def _entry(prepared: Prepared, work: Work, options: Options) -> _Entry:
             "undo the change, give another --out, or archive such runs with --restart-changed",
             "changed-settings",
         )
-    command = (sys.executable, "-m", "cotbal.jobs.worker", str(paths.job.resolve()))
+    command = (sys.executable, "-m", WORKER, str(paths.job.resolve()))
     length = planned.work(prepared.plan.epochs)
-    job = Job(planned.label, paths.root, command, length, recipe.resources)
+    job = Job(planned.label, paths.root, command, length, recipe.resources, (WORKER,))
     return _Entry(work, content, job, bool(changed))
 
 

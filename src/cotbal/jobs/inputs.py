@@ -12,8 +12,9 @@ import numpy as np
 
 from cotbal.data.batches.lengths import Meter, open_meter, sampled_lengths
 from cotbal.data.checks.texts import need_sound_texts
+from cotbal.data.files import default_cache
 from cotbal.data.reading.image_states import ImageStates
-from cotbal.data.reading.records import Records, default_cache, open_records
+from cotbal.data.reading.records import Records, open_records
 from cotbal.data.sampling import Portioned, draw_portions, kept_records, write_manifest
 from cotbal.errors import DataError
 from cotbal.jobs.rundir import RunDir
@@ -162,7 +163,9 @@ def _need_references(records: Records, metrics: Sequence[str]) -> None:
 def _kept(records: Records, recipe: Recipe, meter: Meter | None) -> tuple[np.ndarray, list[str]]:
     rejected = None if meter is None else meter.rejected
     policy = recipe.file.on_missing_image
-    kept, lost = kept_records(records, recipe.images, policy, rejected=rejected)
+    kept, lost = kept_records(
+        records, recipe.images, policy, rejected=rejected, confined=recipe.confined
+    )
     if not len(kept):
         reason = f"; all {len(lost)} were left out, the first: {lost[0]}" if lost else ""
         raise DataError(f"{records.source}: expected at least one record{reason}", "no-records")

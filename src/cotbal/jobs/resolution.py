@@ -58,7 +58,8 @@ def resolution(prepared: Prepared) -> Resolution:
     recipe = prepared.recipe
     design, scored = design_of(recipe), recipe.mixture.scored
     settings = recipe.file.optimization
-    records = prepared.plan.runs[0].records * settings.epochs
+    first = next(p for p in prepared.plan.runs if p.kind == "trial")
+    records = first.records * settings.epochs
     steps = math.ceil(records / settings.batch_size)
     noise, source = _noise(prepared.root, scored, steps)
     of_unit = dict(zip(design.tasks, design.detectable(noise=1.0).tolist(), strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -13,10 +13,10 @@ from cotbal.data.files import archive, locked, read_json, write_json, write_text
 from cotbal.errors import CotbalError, RecipeError, RunError
 from cotbal.jobs.execute import Options
 from cotbal.jobs.inputs import differences
-from cotbal.jobs.pipeline import FIXED, do, prepare
-from cotbal.jobs.plan import Prepared, paths_of
+from cotbal.jobs.plan import Kind, Planned, Prepared, paths_of
 from cotbal.jobs.queue import cancel_jobs, queued
 from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.runs import FIXED, do, prepare
 from cotbal.jobs.scoring import read_scores_file, score_matrix
 from cotbal.jobs.weigh import task_weights
 from cotbal.recipe.mixture import Mixture
@@ -67,8 +67,15 @@ def plan_trials(recipe: Recipe, root: RunDir) -> Prepared:
     Raises:
         CotbalError: the data is broken, or such trials say nothing, see `design_of`.
     """
+    return prepare(recipe, root, trials(recipe))
+
+
+def trials(recipe: Recipe) -> list[tuple[Run, Kind]]:
+    """The trials that the recipe asks for, and the base checkpoint where tasks are only
+    evaluated.
+    """
     untrained = untrained_trials(recipe.mixture, recipe.file.optimization.seed)
-    return prepare(recipe, root, [(run, "trial") for run in (*_runs(recipe), *untrained)])
+    return [(run, "trial") for run in (*_runs(recipe), *untrained)]
 
 
 def run_trials(prepared: Prepared, options: Options) -> Response:
@@ -78,13 +85,25 @@ def run_trials(prepared: Prepared, options: Options) -> Response:
         RunError: the directory holds trials of another design, or of another recipe.
         ScoresError: the trials do not say what weights do.
     """
-    root, recipe = prepared.root, prepared.recipe
-    with locked(root.lock):
-        _settle_design(prepared, options)
-        planned = [p for p in prepared.plan.runs if p.kind == "trial"]
-        do(prepared, planned, options, None if _by_ratios(recipe) else _weights(recipe))
-        write_trials(recipe, root)
-    return read_response(root)
+    with locked(prepared.root.lock):
+        do_with_trials(prepared, prepared.plan.runs, options)
+    return read_response(prepared.root)
+
+
+def do_with_trials(prepared: Prepared, planned: Sequence[Planned], options: Options) -> None:
+    """Train and score what is planned and not done; if there are trials among it, write their
+    table.
+
+    Raises:
+        RunError: the directory holds trials of another design, or of another recipe.
+    """
+    if not any(p.kind == "trial" for p in planned):
+        do(prepared, planned, options)
+        return
+    recipe = prepared.recipe
+    _settle_design(prepared, options)
+    do(prepared, planned, options, None if _by_ratios(recipe) else _weights(recipe))
+    write_trials(recipe, prepared.root)
 
 
 def write_trials(recipe: Recipe, root: RunDir) -> None:
@@ -98,7 +117,7 @@ def write_trials(recipe: Recipe, root: RunDir) -> None:
     metrics = {task.name: task.metric for task in mixture.scored}
     matrix = score_matrix(files, metrics)
     by_ratios, equal = _by_ratios(recipe), np.ones_like(design.weights)
-    trials = Trials(
+    table = Trials(
         tasks=design.tasks,
         scored=matrix.tasks,
         weights=equal if by_ratios else design.weights,
@@ -106,7 +125,7 @@ def write_trials(recipe: Recipe, root: RunDir) -> None:
         seeds=tuple(map(str, design.seeds)),
         ratios=design.weights if by_ratios else None,
     )
-    write_text(root.trial_table, trials.to_csv())
+    write_text(root.trial_table, table.to_csv())
 
 
 def refresh_trials(root: RunDir) -> None:
@@ -136,12 +155,12 @@ def read_response(root: RunDir) -> Response:
             f"{root.root}: expected finished trials{missing}: run `cotbal response RECIPE` first",
             "unfinished-trials",
         )
-    trials = read_trials(root.trial_table)
+    table = read_trials(root.trial_table)
     units: Mapping[str, list[str]] = {}  # of a table of other origin: every task has its own weight
     if root.design.exists():
         units = read_json(root.design)["units"]
     unit_of = {task: unit for unit, members in units.items() for task in members}
-    return fit_response(replace(trials, units=unit_of))
+    return fit_response(replace(table, units=unit_of))
 
 
 def untrained_scores(root: RunDir) -> dict[str, float]:

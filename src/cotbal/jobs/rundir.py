@@ -58,6 +58,15 @@ class RunDir:
         """The files of one trial of `cotbal response`; `trial:3` is in `trial-3`."""
         return RunPaths(self.root / "trials" / _folder(run))
 
+    def steered(self, goal: str) -> Path:
+        """Weights for a goal that `cotbal steer` wrote, such as `ocr+vqa`."""
+        return self.trial_table.with_name(f"weights-{goal}.json")
+
+    @property
+    def seeds(self) -> list[RunDir]:
+        """The files of the runs of other training seeds than that of the recipe."""
+        return [RunDir(folder) for folder in sorted(self.root.glob("seed-*/"))]
+
     @property
     def trials(self) -> list[RunPaths]:
         """All trials on disk that were not archived, of all seeds."""

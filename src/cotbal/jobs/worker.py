@@ -24,10 +24,10 @@ from cotbal.data.batches.processors import load_processor
 from cotbal.data.batches.questions import collator_for
 from cotbal.data.batches.repeats import repeats
 from cotbal.data.batches.row_lengths import RowLengths
-from cotbal.data.files import read_json, read_rows, write_sealed
+from cotbal.data.files import default_cache, read_json, read_rows, write_sealed
 from cotbal.data.reading.image_states import ImageStates
 from cotbal.data.reading.record import Record
-from cotbal.data.reading.records import default_cache, open_records
+from cotbal.data.reading.records import open_records
 from cotbal.data.sampling import kept_records, read_manifest
 from cotbal.errors import RunError
 from cotbal.jobs.checkpoint_files import checkpoint_digest, checkpoint_state
@@ -264,7 +264,10 @@ class _Execution:
 def _used(recipe: Recipe, task: str, split: str, path: Path) -> Used:
     records = open_records(path, default_cache(), evaluation=True)
     policy = recipe.file.on_missing_image
-    kept, _ = kept_records(records, recipe.images, policy, rejected=partial(_rejected, recipe))
+    rejected = partial(_rejected, recipe)
+    kept, _ = kept_records(
+        records, recipe.images, policy, rejected=rejected, confined=recipe.confined
+    )
     return Used(task, split, records, kept)
 
 

@@ -41,7 +41,7 @@ def of_file(path: Path) -> Sharing:
     """What a file that `accelerate config` wrote asks for.
 
     Raises:
-        RecipeError: there is no such file, or it is not YAML.
+        RecipeError: there is no such file, it is not YAML, or a section is none.
     """
     if not path.is_file():
         raise RecipeError(
@@ -51,11 +51,20 @@ def of_file(path: Path) -> Sharing:
     content = read_yaml(path, version="1.1")  # as accelerate reads it
     kind = str(content.get("distributed_type", "NO")).upper()
     if kind == "FSDP":
-        return _fsdp(content.get("fsdp_config") or {})
+        return _fsdp(_section(path, content, "fsdp_config"))
     if kind == "DEEPSPEED":
-        options = content.get("deepspeed_config") or {}
+        options = _section(path, content, "deepspeed_config")
         return _deepspeed(options, options.get("deepspeed_config_file"))
     return Sharing(None)
+
+
+def _section(path: Path, content: Mapping[str, Any], key: str) -> dict[str, Any]:
+    section = content.get(key) or {}
+    if not isinstance(section, dict):
+        raise RecipeError(
+            f"{path}: {key}: expected keys with values; found {section!r:.60}", "wrong-type"
+        )
+    return section
 
 
 def of_environment(environment: Mapping[str, str]) -> Sharing:

@@ -15,6 +15,7 @@ _EXPECTED = {
     "bool": "true or false",
     "int": "a whole number",
     "float": "a number",
+    "finite": "a finite number",
     "string": "a text",
     "path": "a path",
     "tuple": "a list such as [a, b]",
@@ -41,7 +42,7 @@ def explain(error: ValidationError) -> str:
 def _field(item: Any) -> Field:
     """Keys down to the field, without the members of a union that pydantic names among them."""
     kind, parts = item["type"].partition("_")[0], [str(part) for part in item["loc"]]
-    if parts and parts[-1] == kind and kind in ("int", "float"):
+    if parts and parts[-1] in ("int", "float") and kind in (parts[-1], "finite"):
         parts.pop()
     return tuple(part for part in parts if not _UNION_MEMBER.fullmatch(part))
 
@@ -53,7 +54,7 @@ def _has_inner(field: Field, fields: dict[Field, list[Any]]) -> bool:
 def _line(field: Field, items: list[Any]) -> str:
     texts = list(dict.fromkeys(map(_message, items)))
     alternatives = [texts[0], *(text.removeprefix("expected ") for text in texts[1:])]
-    return f"{'.'.join(field) or 'recipe'}: {', or '.join(alternatives)}{_value(items[-1])}"
+    return f"{'.'.join(field)[:200] or 'recipe'}: {', or '.join(alternatives)}{_value(items[-1])}"
 
 
 def _message(item: Any) -> str:
@@ -86,7 +87,7 @@ def _value(item: Any) -> str:
         return ""
     is_literal = item["type"] == "literal_error"
     choices = re.findall("'(.*?)'", item["ctx"]["expected"]) if is_literal else []
-    return f"; found {item['input']!r}{near(str(item['input']), choices)}"
+    return f"; found {item['input']!r:.200}{near(str(item['input']), choices)}"
 
 
 def _all_fields() -> list[str]:

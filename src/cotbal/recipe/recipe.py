@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,8 +57,8 @@ class Recipe:
         """The base checkpoint: a directory if there is one beside the recipe, otherwise the name of
         a hub model.
         """
-        local = (self.path.parent / self.model.checkpoint).resolve()
-        return str(local) if local.exists() else self.model.checkpoint
+        local = self.path.parent / self.model.checkpoint
+        return str(local.resolve()) if os.path.exists(local) else self.model.checkpoint
 
     @property
     def for_probes(self) -> Recipe:
@@ -77,6 +78,11 @@ class Recipe:
     def probes_have_a_model(self) -> bool:
         """Whether the model of the probes has another checkpoint or other settings."""
         return self.file.probes is not None and bool(self.file.probes.model)
+
+    @property
+    def confined(self) -> bool:
+        """Whether images must be below `images`, wherever links lead."""
+        return self.file.outside_images == "error"
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -132,6 +138,7 @@ class Recipe:
             exclude={
                 "images": True,
                 "digest_images": True,
+                "outside_images": True,
                 "resources": True,
                 "response": True,  # changes no probe and no final run
                 "probes": {"resources"},

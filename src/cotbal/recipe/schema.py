@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     SerializerFunctionWrapHandler,
@@ -20,23 +19,31 @@ from pydantic import (
 )
 
 from cotbal.balance.probes import Form
-from cotbal.balance.settings import Settings
+from cotbal.balance.settings import LARGEST_SEED, Section, Seed, Settings, not_boolean
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
 
 
-def _fraction(value: object) -> Fraction:
-    """YAML reads `1/32` as text; a float such as 0.03125 is accepted too."""
+_TOO_LONG = re.compile(r".{100}|[eE][-+]?\d{4}", re.DOTALL)
+
+
+def read_fraction(value: object) -> Fraction:
+    """YAML reads `1/32` as text; a float such as 0.03125 is accepted too.
+
+    Raises:
+        ValueError: no fraction, or one of very many digits, which `1e-9999999` has too.
+    """
+    text = str(value)
     try:
-        return Fraction(str(value))
+        return Fraction("" if _TOO_LONG.search(text) else text)
     except (ValueError, ZeroDivisionError):
         raise ValueError("expected a fraction such as 1/32, or a number") from None
 
 
 Rate = Annotated[
     Fraction,
-    BeforeValidator(_fraction),
+    BeforeValidator(read_fraction),
     PlainSerializer(str, return_type=str),
     Field(gt=0, le=1),
 ]
@@ -48,18 +55,15 @@ def _different(seeds: tuple[int, ...]) -> tuple[int, ...]:
     return seeds
 
 
-Seeds = Annotated[tuple[int, ...], AfterValidator(_different)]
+Seeds = Annotated[tuple[Seed, ...], AfterValidator(_different)]
+Number = Annotated[int | float, BeforeValidator(not_boolean)]
 # YAML 1.2 knows true and false; pydantic would read the texts yes, no, on and off as booleans too.
 Flag = Annotated[bool, Field(strict=True)]
 Training = Literal["frozen", "full", "lora"]
 Directive = Annotated[str, Field(pattern=r"^--[^\n]+$")]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TaskSection(_Section):
+class TaskSection(Section):
     """One task as written in the recipe; paths are relative to the recipe file.
 
     Without `train` the task is only evaluated, and `balanced` is false.
@@ -117,7 +121,7 @@ class TaskSection(_Section):
         return self
 
 
-class Lora(_Section):
+class Lora(Section):
     """Low-rank adapters (Hu et al. 2021) on the parts of the model that the recipe trains with
     `lora`.
     """
@@ -128,7 +132,7 @@ class Lora(_Section):
     targets: tuple[str, ...] | None = None  # names of linear layers; None: every one of the part
 
 
-class ModelSection(_Section):
+class ModelSection(Section):
     """The base checkpoint and which of its parts are trained."""
 
     checkpoint: str
@@ -164,7 +168,7 @@ class ModelSection(_Section):
         }
 
 
-class Optimization(_Section):
+class Optimization(Section):
     """How every run is trained; the defaults are those of the paper (Academic Benchmark)."""
 
     epochs: float = Field(1, gt=0)
@@ -179,7 +183,7 @@ class Optimization(_Section):
     max_grad_norm: float = Field(1.0, gt=0)
     normalizer: Literal["weights", "tokens", "per_device"] = "weights"
     checkpoint_steps: int = Field(500, ge=1)
-    seed: int = 0
+    seed: Seed = 0
     # How often an epoch may show a record, where tasks are sampled by ratios.
     max_passes: float = Field(4, ge=1)
 
@@ -193,21 +197,21 @@ class Optimization(_Section):
         return self
 
 
-class Generation(_Section):
+class Generation(Section):
     """Greedy generation of the answers that are scored."""
 
     max_new_tokens: int = Field(64, ge=1)
     batch_size: int = Field(32, ge=1)
 
 
-class Portions(_Section):
+class Portions(Section):
     """Share of a task's records in its portions; mini lies inside large and is less of it, large
     inside full.
     """
 
     large: Rate = Fraction(1)
     mini: Rate = Fraction(1, 32)
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _nested(self) -> Portions:
@@ -227,7 +231,7 @@ class BalanceSection(Settings):
     replicates: int = Field(3, ge=1)
 
 
-class ResponseSection(_Section):
+class ResponseSection(Section):
     """The trials of `cotbal response`: which weights are tried, and on how much of the data."""
 
     runs: int | None = Field(None, ge=4, multiple_of=2)  # None: as many as separate all effects
@@ -238,7 +242,7 @@ class ResponseSection(_Section):
     lever: Literal["weights", "ratios"] = "weights"
 
 
-class ResourcesSection(_Section):
+class ResourcesSection(Section):
     """What one run needs of the machines that it runs on. It changes no result, so no run is
     identified by it.
     """
@@ -297,23 +301,25 @@ class ResourcesSection(_Section):
         return self.gpus or self.ranks or self.nodes
 
 
-class ProbesSection(_Section):
+class ProbesSection(Section):
     """Fields of other sections that probes have otherwise than final runs: cheaper probes, on fewer
     GPUs.
     """
 
-    model: dict[str, Any] = {}
-    optimization: dict[str, Any] = {}
-    resources: dict[str, Any] = {}
+    model: dict[str, Any] = Field({})
+    optimization: dict[str, Any] = Field({})
+    resources: dict[str, Any] = Field({})
 
 
-class RecipeFile(_Section):
+class RecipeFile(Section):
     """The YAML file, field by field."""
 
     name: Name
     images: Path | None = None
     on_missing_image: Literal["error", "drop"] = "error"
     digest_images: bool = False  # recognise replaced images by all of their bytes
+    # Images whose files, links resolved, are not below `images`.
+    outside_images: Literal["error", "allow"] = "error"
     tasks: dict[Name, TaskSection] = Field(min_length=1)
     model: ModelSection | None = None
     optimization: Optimization = Optimization()
@@ -323,12 +329,23 @@ class RecipeFile(_Section):
     response: ResponseSection = ResponseSection()
     probes: ProbesSection | None = None
     resources: ResourcesSection = ResourcesSection()
-    weightings: dict[str, dict[str, int | float]] = {}  # options, such as dwa: {window: 25}
+    weightings: dict[str, dict[str, Number]] = Field({})  # options, such as dwa: {window: 25}
 
     @model_validator(mode="after")
     def _probes_can_be_made(self) -> RecipeFile:
         if self.probes is not None:
             self.with_probes()
+        return self
+
+    @model_validator(mode="after")
+    def _derived_seeds_fit(self) -> RecipeFile:
+        first = (self.balance.seeds or (self.optimization.seed,))[0]
+        further = max(1, self.balance.replicates - 1)  # of replicates, and of the trials
+        if first + further > LARGEST_SEED:
+            raise ValueError(
+                f"seeds of replicates and trials follow the first, {first}, and must not exceed"
+                f" {LARGEST_SEED}; give a smaller one"
+            )
         return self
 
     def with_probes(self) -> RecipeFile:
@@ -356,7 +373,7 @@ class RecipeFile(_Section):
         return self
 
 
-def _changed(name: str, section: _Section, changes: dict[str, Any]) -> Any:
+def _changed(name: str, section: Section, changes: dict[str, Any]) -> Any:
     try:
         return type(section).model_validate({**section.model_dump(), **changes})
     except ValidationError as error:

@@ -16,6 +16,9 @@ import yaml
 from cotbal.errors import RecipeError
 
 _MERGE = "tag:yaml.org,2002:merge"
+_DEEPEST = 50  # levels; PyYAML composes by recursion
+_MOST_REPEATED = 100_000  # values that all aliases together may stand for
+_BEYOND_INTEGERS = 2**63
 _CORE_SCHEMA = [
     (f"tag:yaml.org,2002:{kind}", re.compile(rf"(?:{pattern})\Z"))
     for kind, pattern in (
@@ -64,7 +67,7 @@ def read_yaml(path: Path, version: Literal["1.1", "1.2"] = "1.2") -> dict[str, A
         content = load_yaml(path.read_text(encoding="utf-8"), version)
     except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(
-            f"{_where(path, error)}: not readable as YAML: {_reason(error)}", "broken-file"
+            f"{_where(path, error)}: not readable as YAML: {_reason(error):.300}", "broken-file"
         ) from None
     if not isinstance(content, dict):
         kind = "an empty file" if content is None else type(content).__name__
@@ -76,25 +79,77 @@ def read_yaml(path: Path, version: Literal["1.1", "1.2"] = "1.2") -> dict[str, A
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML 1.1; a repeated key is an error, since the later one would replace the earlier one
-    silently. A merge (`<<: *defaults`) may repeat keys.
+    """YAML 1.1 with limits, so that a small file cannot take much time or memory.
+
+    A repeated key is an error, since the later one would replace the earlier one silently. A merge
+    (`<<: *defaults`) may repeat keys.
     """
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = 0
+        self._repeated = 0
+        self._sizes: dict[yaml.Node | None, int] = {}  # values in a whole node, aliases resolved
+        self._merged: set[yaml.Node] = set()
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose a node; count levels, and the values that aliases repeat."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        is_alias = isinstance(event, yaml.AliasEvent)
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise _error(f"more than {_DEEPEST} levels of nesting", event.start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if is_alias and node not in self._sizes:
+            raise _error("an alias inside the value that it repeats", event.start_mark)
+        size = self._sizes.setdefault(node, 1 + sum(self._sizes[n] for n in _children(node)))
+        self._repeated += size if is_alias else 0
+        if self._repeated > _MOST_REPEATED:
+            limit = f"aliases that repeat more than {_MOST_REPEATED:,} values"
+            raise _error(limit, event.start_mark)
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node. PyYAML raises errors of many kinds on a value that does not fit its
+        tag."""
+        try:
+            value = super().construct_object(node, deep)
+        except (LookupError, AttributeError, ValueError, TypeError, OverflowError):
+            kind = node.tag.rpartition(":")[2]
+            problem = f"expected a value of the type {kind}; found {str(node.value)[:40]!r}"
+            raise _error(problem, node.start_mark) from None
+        if isinstance(value, int) and abs(value) >= _BEYOND_INTEGERS:
+            raise _error("an integer of more than 64 bits", node.start_mark)
+        return value
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Resolve merges; what is merged need not have been constructed before."""
+        if node not in self._merged:
+            self._merged.add(node)
+            self._require_distinct_keys(node)
+        super().flatten_mapping(node)
+
+    def _require_distinct_keys(self, node: yaml.MappingNode) -> None:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             merges = key_node.tag == _MERGE
             key = "<<" if merges else self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} cannot be a key", key_node.start_mark
-                )
+                raise _error(f"{key!r} cannot be a key", key_node.start_mark)
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is repeated", key_node.start_mark
-                )
+                raise _error(f"key {key!r} is repeated", key_node.start_mark)
             seen.add(key)
-        return super().construct_mapping(node, deep)
+
+
+def _error(problem: str, mark: yaml.Mark) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, mark)
+
+
+def _children(node: yaml.Node | None) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.SequenceNode) else []
 
 
 class _CoreLoader(_UniqueKeyLoader):
@@ -154,7 +209,7 @@ def apply_override(content: dict[str, Any], override: str) -> None:
     key, sign, text = override.partition("=")
     if not sign or not key:
         raise RecipeError(
-            f"override: expected key=value such as optimization.epochs=2; found {override!r}",
+            f"override: expected key=value such as optimization.epochs=2; found {override!r:.200}",
             "invalid-option",
         )
     *sections, field = key.split(".")
@@ -162,7 +217,7 @@ def apply_override(content: dict[str, Any], override: str) -> None:
         nested = content.setdefault(section, {})
         if not isinstance(nested, dict):
             raise RecipeError(
-                f"override {override!r}: {section!r} is not a section of the recipe",
+                f"override {override!r:.200}: {section!r} is not a section of the recipe",
                 "invalid-option",
             )
         content = nested
@@ -170,5 +225,6 @@ def apply_override(content: dict[str, Any], override: str) -> None:
         content[field] = load_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(
-            f"override {override!r}: not readable as YAML: {_reason(error)}", "invalid-option"
+            f"override {override!r:.200}: not readable as YAML: {_reason(error):.300}",
+            "invalid-option",
         ) from None

@@ -10,9 +10,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cotbal.report.writing import write_all, write_comparison, write_curve, write_report
+    from cotbal.report.writing import (
+        prediction_tables,
+        write_all,
+        write_comparison,
+        write_curve,
+        write_report,
+    )
 
-__all__ = ["write_all", "write_comparison", "write_curve", "write_report"]
+__all__ = ["prediction_tables", "write_all", "write_comparison", "write_curve", "write_report"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
-from cotbal.data.files import read_rows
-from cotbal.data.reading.images import open_image
+from cotbal.data.files import default_cache, read_rows
+from cotbal.data.reading.images import is_within, open_image
 from cotbal.errors import DataError
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.formatting import number
@@ -49,6 +49,26 @@ class Example:
     answers: tuple[Answer, ...]
 
 
+@dataclass(frozen=True)
+class Folders:
+    """Where the images of examples are.
+
+    Attributes:
+        root: of their names.
+        within: folders that they must be in, since a report may be shown to others; None allows
+            any.
+    """
+
+    root: Path
+    within: tuple[Path, ...] | None
+
+    def thumbnail(self, name: str) -> str | None:
+        """The image as a `data:` address, or None where it is outside or not readable."""
+        path = self.root / name
+        allowed = self.within is None or is_within(path, self.within)
+        return data_uri(path) if allowed else None
+
+
 def examples(contents: Contents) -> dict[str, list[Example]]:
     """Task -> a few examples, for every task that probes have answered."""
     by_task = {task: _of_task(contents, task) for task in contents.tasks}
@@ -64,13 +84,20 @@ def _of_task(contents: Contents, task: str) -> list[Example]:
     metrics = [of_run.metrics[contents.metric_of(of_run)] for of_run in scores]
     values = np.stack([metric.measured.values for metric in metrics])
     records = [read_rows(run.paths.generations(task, SPLIT)) for run in probes]
-    folder = contents.recipe.images if contents.recipe else contents.directory
+    folders = folders_of(contents)
     maximum = metrics[0].maximum
     chosen = []
     for index in choose(values, scores[0].clusters, PER_TASK):
         rows = [of_run[index] for of_run in records]
-        chosen.append(_example(rows, values[:, index], probes, maximum, folder))
+        chosen.append(_example(rows, values[:, index], probes, maximum, folders))
     return chosen
+
+
+def folders_of(contents: Contents) -> Folders:
+    """Where the recipe of a run directory has its images; without one, the directory itself."""
+    root = contents.recipe.images if contents.recipe else contents.directory
+    is_confined = contents.recipe is None or contents.recipe.confined
+    return Folders(root, (root, default_cache() / "images") if is_confined else None)
 
 
 def _has_answers(contents: Contents, run: RunContents, task: str) -> bool:
@@ -98,7 +125,7 @@ def _example(
     values: np.ndarray,
     probes: Sequence[RunContents],
     maximum: float,
-    folder: Path,
+    folders: Folders,
 ) -> Example:
     record = rows[0]
     runs: dict[str, list[str]] = {}
@@ -113,7 +140,7 @@ def _example(
     answers.sort(key=lambda answer: -score[answer.text])
     return Example(
         id=str(record["id"]),
-        images=tuple(data_uri(folder / path) for path in record["images"]),
+        images=tuple(map(folders.thumbnail, record["images"])),
         question=record["question"],
         references=tuple(record["references"]),
         answers=tuple(answers),

@@ -21,7 +21,7 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.report.comparison import BASELINE, Scores
 from cotbal.report.contents import Contents, RunContents
 from cotbal.response import Response, compare_with_outcomes, read_prediction
-from cotbal.response.choose import MEAN
+from cotbal.response.choice import MEAN
 from cotbal.response.headroom import Headroom, headroom
 from cotbal.response.prediction import Verdict
 from cotbal.scores.interval import Interval

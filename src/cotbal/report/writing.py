@@ -15,7 +15,9 @@ from cotbal.report.examples import examples
 from cotbal.report.markdown import markdown
 from cotbal.report.models import compare_all, models_of
 from cotbal.report.page import page
+from cotbal.report.response_views import prediction_table
 from cotbal.report.responses import measured_response
+from cotbal.report.tables import Table
 
 
 def write_report(directory: Path) -> Path:
@@ -66,6 +68,13 @@ def write_comparison(directory: Path) -> Comparison:
         write_text(folder / f"results-seed-{seed}.csv", table)
     write_json(folder / "comparison.json", comparison.to_json(methods))
     return methods
+
+
+def prediction_tables(directory: Path) -> list[Table]:
+    """What `cotbal steer` predicted against what came out, one table per goal with outcomes."""
+    measured = measured_response(read_contents(directory))
+    predictions = measured.predictions if measured else ()
+    return [prediction_table(frozen) for frozen in predictions if frozen.verdict is not None]
 
 
 def write_curve(directory: Path) -> DataCurves:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cotbal.response.choose import Choice, choose_weights
+from cotbal.response.choice import Choice
+from cotbal.response.choose import choose_weights
 from cotbal.response.design import Design, two_level_design
 from cotbal.response.fit import fit_response
 from cotbal.response.prediction import compare_with_outcomes, freeze, read_prediction

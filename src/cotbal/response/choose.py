@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from cotbal.errors import CotbalError, near
+from cotbal.response.choice import MEAN, WORST, Choice, Guard
 from cotbal.response.coordinates import weights_at
-from cotbal.response.headroom import Headroom, headroom
+from cotbal.response.headroom import headroom
 from cotbal.response.response import Response
 from cotbal.response.shapes import PerScore, PerTask, Place
 from cotbal.response.solver import Derivatives, Point, Program, Smooth, maximise
 from cotbal.scores.interval import Interval
 
-MEAN, WORST = "mean", "worst"
 FLOOR = -1.0  # default of guarded tasks, in % of the score
 MARGIN = 1.0  # standard errors by which a guarded task stays above its floor
 SLACK = 1e-3  # percent points by which a floor is lowered while the solver runs
@@ -24,92 +23,18 @@ SMOOTH = 1e-4  # percent points; rounds the tip of the standard error at equal w
 
 
 @dataclass(frozen=True)
-class Guard:
-    """A task that must not fall below its floor.
+class Scale:
+    """What the goal `worst` takes the smallest of: `start + factor * change`, by score.
 
     Attributes:
-        floor: smallest change that is accepted, in % of the score, at most 0.
-        bound: predicted change minus one standard error at the chosen weights.
+        start: at equal weights: 0, or the score in % of that of the single-task model.
+        factor: per % of change.
+        single_task: scores of the single-task models, if they are used.
     """
 
-    task: str
-    floor: float
-    bound: float
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Weights for a goal, and what they are predicted to do.
-
-    Attributes:
-        goal: `mean`, `worst` or task names separated by commas.
-        weights: of every task, mean 1.
-        keep_equal: whether no other guarded weights promise more; the weights are then all 1.
-        gain: predicted change of the goal, in % of the scores at equal weights; of `worst` that of
-            the task with the smallest.
-        changes: predicted change of every scored task, averaged over many runs.
-        guards: the guarded tasks.
-        unguarded: tasks that cannot be guarded at this size, and why.
-        headroom: what weights can do for the mean over the tasks that count.
-        max_step: largest number of doublings that was allowed.
-        warnings: what to know before using the weights.
-    """
-
-    goal: str
-    weights: Mapping[str, float]
-    keep_equal: bool
-    gain: Interval
-    changes: Mapping[str, Interval]
-    guards: tuple[Guard, ...]
-    unguarded: Mapping[str, str]
-    headroom: Headroom
-    max_step: float
-    warnings: tuple[str, ...]
-
-    @property
-    def sentence(self) -> str:
-        """What the weights are predicted to do for the goal."""
-        if self.keep_equal:
-            return (
-                f"Keep equal weights: no other guarded weights raise {self._goal_words} by more"
-                " than one standard error."
-            )
-        gain = self.gain
-        return (
-            f"These weights change {self._goal_words} by {gain.value:+.1f} %"
-            f" [{gain.low:+.1f}, {gain.high:+.1f}]."
-        )
-
-    @property
-    def _goal_words(self) -> str:
-        words = {MEAN: "the mean over tasks", WORST: "the task that gains least"}
-        several = "the mean of " if "," in self.goal else ""
-        return words.get(self.goal, several + self.goal.replace(",", " and "))
-
-    def ratios(self, reference: PerTask | None) -> dict[str, float] | None:
-        """Sampling ratios that do the same, where trials differed in them; their sum is 1."""
-        if reference is None:
-            return None
-        weights = np.array(list(self.weights.values()))
-        sampled = weights * reference
-        ratios = sampled / sampled.sum()
-        return dict(zip(self.weights, ratios.tolist(), strict=True))
-
-    def to_json(self) -> dict[str, Any]:
-        """All of it as plain JSON; changes in %."""
-        return {
-            "goal": self.goal,
-            "sentence": self.sentence,
-            "weights": dict(self.weights),
-            "keep_equal": self.keep_equal,
-            "gain": self.gain.to_json(),
-            "changes": {task: change.to_json() for task, change in self.changes.items()},
-            "guards": [vars(guard) for guard in self.guards],
-            "not_guarded": dict(self.unguarded),
-            "headroom": self.headroom.to_json(),
-            "max_step": self.max_step,
-            "warnings": list(self.warnings),
-        }
+    start: PerScore
+    factor: PerScore
+    single_task: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -117,17 +42,19 @@ class Problem:
     """What is maximised under which guards.
 
     Attributes:
+        goal: as `Choice` names it.
         response: of the scores.
         shares: weight of every score in the goal, sum 1; of `worst`, equal where a score counts.
-        worst: whether the goal is the smallest change instead of the mean.
+        worst: what the smallest is taken of; None where the goal is a mean.
         floors: index of a score -> its floor.
         margin: standard errors.
         max_step: in doublings.
     """
 
+    goal: str
     response: Response
     shares: PerScore
-    worst: bool
+    worst: Scale | None
     floors: Mapping[int, float]
     margin: float
     max_step: float
@@ -149,6 +76,7 @@ def choose_weights(
     floors: float | Mapping[str, float | None] | None = FLOOR,
     max_step: float = 1.0,
     margin: float = MARGIN,
+    single_task: Mapping[str, float] | None = None,
 ) -> Choice:
     """The weights with the best predicted goal among those that keep every guardrail.
 
@@ -159,17 +87,21 @@ def choose_weights(
     Args:
         response: from `fit_response`.
         goal: `mean` over the tasks that count, see `Response.counted`, `worst` (raise the smallest
-            change of these), or names of tasks.
+            change of these, or the lowest score relative to `single_task`), or names of tasks or
+            groups.
         floors: in % of the score, at most 0: one for all tasks that the goal does not name, or by
             task, with the key `*` for all others; None guards nothing.
         max_step: largest allowed doubling of a weight against the geometric mean of all.
         margin: in standard errors of the predicted change.
+        single_task: task -> score of a model trained on it alone, on the same validation samples
+            and as much data as the trials; tasks without one do not count in `worst`.
 
     Raises:
         CotbalError: `unknown-task`, `not-measurable` (a goal that is luck at this size),
             `infeasible-floor` (above 0), `not-positive` (max_step, margin).
     """
-    names = _goal_names(response, goal)
+    alone = dict(single_task or {}) if goal == WORST else {}
+    names = _goal_names(response, goal, alone)
     by_task = _floors(response, names, goal, floors)
     if not 0 < max_step < float("inf") or not margin >= 0:
         raise CotbalError(
@@ -179,44 +111,80 @@ def choose_weights(
         )
     counted = [name in names for name in response.scored]
     problem = Problem(
+        goal=str(goal) if goal in (MEAN, WORST) else ",".join(names),
         response=response,
         shares=np.array(counted) / sum(counted),
-        worst=goal == WORST,
+        worst=_scale(response, alone) if goal == WORST else None,
         floors={response.scored.index(task): floor for task, floor in by_task.items()},
         margin=margin,
         max_step=max_step,
     )
     z = _inside(problem, _solve(problem))
-    shares = _active(problem, z)
-    gain = response.combined(z, shares)
-    keep = gain.value - response.combined_error(z, shares) <= 0
+    keep = _gain(problem, z).value - response.combined_error(z, _active(problem, z)) <= 0
     if keep:
         z = np.zeros_like(z)
-        gain = response.combined(z, _active(problem, z))
-    name = goal if isinstance(goal, str) else ",".join(goal)
-    return _choice(problem, name, z, gain, keep)
+    return _choice(problem, z, keep)
 
 
-def _goal_names(response: Response, goal: str | Sequence[str]) -> list[str]:
-    """The tasks that count in the goal."""
+def _goal_names(
+    response: Response, goal: str | Sequence[str], single_task: Mapping[str, float]
+) -> list[str]:
+    """The tasks that count in the goal, in the order of the scores."""
     if goal in (MEAN, WORST):
-        if not response.counted:
-            raise CotbalError("no task is measurable with these trials", "not-measurable")
-        return list(response.counted)
+        return _counted(response, single_task)
     names = [goal] if isinstance(goal, str) else list(goal)
+    members: list[str] = []
     for name in names or [""]:
-        if name in response.unmeasurable:
+        members += _goal_members(response, name)
+    return [name for name in response.scored if name in members]
+
+
+def _counted(response: Response, single_task: Mapping[str, float]) -> list[str]:
+    """The tasks of the goals `mean` and `worst`."""
+    counted = [name for name in response.counted if not single_task or name in single_task]
+    if not counted:
+        raise CotbalError("no task is measurable with these trials", "not-measurable")
+    return counted
+
+
+def _goal_members(response: Response, name: str) -> list[str]:
+    """The tasks that a goal names, all measurable."""
+    expected = f"goal: expected mean, worst or tasks among {', '.join(response.scored)}"
+    is_task = name in response.unmeasurable  # which may be without a score
+    members = [name] if is_task else _members(response, name, expected)
+    for task in members:
+        if task in response.unmeasurable:
             raise CotbalError(
-                f"goal: {name} is not measurable with these trials: {response.unmeasurable[name]}",
+                f"goal: {task} is not measurable with these trials: {response.unmeasurable[task]}",
                 "not-measurable",
             )
-        if name not in response.scored:
-            raise CotbalError(
-                f"goal: expected mean, worst or tasks among {', '.join(response.scored)}; found"
-                f" {name!r}{near(name, response.scored)}",
-                "unknown-task",
-            )
-    return names
+    return members
+
+
+def _members(response: Response, name: str, expected: str) -> list[str]:
+    """A scored task, or the scored tasks of a group.
+
+    Raises:
+        CotbalError: `unknown-task`.
+    """
+    if name in response.scored:
+        return [name]
+    members = [task for task in response.scored if response.own.get(task) == name]
+    if not members:
+        raise CotbalError(
+            f"{expected}; found {name!r}{near(name, response.scored)}", "unknown-task"
+        )
+    return members
+
+
+def _scale(response: Response, single_task: Mapping[str, float]) -> Scale:
+    """Changes as they are, or scores relative to those of single-task models."""
+    if not single_task:
+        changes = np.ones(len(response.scored))
+        return Scale(np.zeros_like(changes), changes, {})
+    alone = [single_task.get(name, np.inf) for name in response.scored]
+    relative = response.level / np.array(alone)
+    return Scale(100 * relative, relative, single_task)
 
 
 def _floors(
@@ -226,9 +194,12 @@ def _floors(
     floors: float | Mapping[str, float | None] | None,
 ) -> dict[str, float]:
     """Floor of every guarded task."""
-    given = floors if isinstance(floors, Mapping) else {"*": floors}
-    for task, floor in given.items():
-        _check_floor(response, task, floor)
+    given: dict[str, float | None] = {}
+    for name, floor in (floors if isinstance(floors, Mapping) else {"*": floors}).items():
+        _check_floor(name, floor)
+        expected = f"floor: expected a task among {', '.join(response.scored)}"
+        members = ["*"] if name == "*" else _members(response, name, expected)
+        given |= dict.fromkeys(members, floor)
     in_goal = () if goal in (MEAN, WORST) else names
     chosen: dict[str, float] = {}
     for task in response.scored:
@@ -240,13 +211,7 @@ def _floors(
     return chosen
 
 
-def _check_floor(response: Response, task: str, floor: float | None) -> None:
-    if task != "*" and task not in response.scored:
-        raise CotbalError(
-            f"floor: expected a task among {', '.join(response.scored)}; found"
-            f" {task!r}{near(task, response.scored)}",
-            "unknown-task",
-        )
+def _check_floor(task: str, floor: float | None) -> None:
     if floor is not None and not floor <= 0:
         name = "all tasks" if task == "*" else task
         raise CotbalError(
@@ -261,13 +226,14 @@ def _solve(problem: Problem) -> PerTask:
     rows = np.concatenate([basis, -basis])
     limits = np.full(len(rows), problem.max_step)
     start = np.zeros(basis.shape[1])
-    if not problem.worst:
+    if problem.worst is None:
         program = Program(_functions(problem), rows, limits)
         return basis @ maximise(program, start)
     # One more variable: a level that no score of the goal may fall below.
     rows = np.pad(rows, ((0, 0), (0, 1)))
-    program = Program(_functions_above_level(problem), rows, limits)
-    point = maximise(program, np.append(start, -1.0))
+    program = Program(_functions_above_level(problem, problem.worst), rows, limits)
+    lowest = problem.worst.start[problem.shares > 0].min()
+    point = maximise(program, np.append(start, lowest - 1))
     return basis @ point[:-1]
 
 
@@ -305,23 +271,26 @@ def _smooth_error(variance: Derivatives, scores: list[int]) -> Derivatives:
     return error, gradient, hessian - bend
 
 
-def _functions_above_level(problem: Problem) -> Smooth:
+def _functions_above_level(problem: Problem, scale: Scale) -> Smooth:
     """With the level as the last variable: the level itself, the distances of guarded scores from
     their floors, and those of the scores of the goal from the level.
     """
     functions = _functions(problem)
     goal = np.flatnonzero(problem.shares)
+    factor = scale.factor[goal]
+    start = scale.start[goal]
 
     def at(point: Point) -> Derivatives:
         place = point[:-1]
         level = point[-1]
         change = problem.response.local(place).change
+        scaled = (np.einsum("n,n...->n...", factor, part[goal]) for part in change)
         values, gradients, hessians = (
-            np.concatenate([guards[1:], changes[goal]])
-            for guards, changes in zip(functions(place), change, strict=True)
+            np.concatenate([guards[1:], changes])
+            for guards, changes in zip(functions(place), scaled, strict=True)
         )
         above = slice(len(values) - len(goal), None)
-        values[above] -= level
+        values[above] += start - level
         # One more function, the level, before the others; one more variable after them.
         values = np.append(level, values)
         gradients = np.pad(gradients, ((1, 0), (0, 1)))
@@ -349,17 +318,34 @@ def _inside(problem: Problem, z: PerTask) -> PerTask:
 
 def _active(problem: Problem, z: PerTask) -> PerScore:
     """Weight of every score in the goal at `z`; of `worst`, all on the smallest."""
-    if not problem.worst:
+    if problem.worst is None:
         return problem.shares
-    changes = problem.response.changes(z)
-    counted = np.where(problem.shares > 0, changes, np.inf)
-    smallest = counted.argmin()
-    shares = np.zeros(len(changes))
-    shares[smallest] = 1
+    smallest = _smallest(problem, problem.worst, z)
+    shares = np.zeros_like(problem.shares)
+    shares[smallest] = problem.worst.factor[smallest]
     return shares
 
 
-def _choice(problem: Problem, goal: str, z: PerTask, gain: Interval, keep: bool) -> Choice:
+def _smallest(problem: Problem, scale: Scale, z: PerTask) -> int:
+    """Index of the score that is lowest on the scale at `z`."""
+    values = scale.start + scale.factor * problem.response.changes(z)
+    counted = np.where(problem.shares > 0, values, np.inf)
+    return int(counted.argmin())
+
+
+def _gain(problem: Problem, z: PerTask) -> Interval:
+    """Predicted change of the goal against equal weights."""
+    gain = problem.response.combined(z, _active(problem, z))
+    if problem.worst is None:
+        return gain
+    start = problem.worst.start
+    before = start[_smallest(problem, problem.worst, np.zeros_like(z))]
+    ahead = float(start[_smallest(problem, problem.worst, z)] - before)
+    return Interval(gain.value + ahead, gain.low + ahead, gain.high + ahead)
+
+
+def _choice(problem: Problem, z: PerTask, keep: bool) -> Choice:
+    """What the weights at `z` do."""
     response = problem.response
     weights = weights_at(z).tolist()
     guards = []
@@ -367,16 +353,18 @@ def _choice(problem: Problem, goal: str, z: PerTask, gain: Interval, keep: bool)
         guard = Guard(response.scored[score], floor, problem.bound(z, score))
         guards.append(guard)
     return Choice(
-        goal=goal,
+        goal=problem.goal,
         weights=dict(zip(response.tasks, weights, strict=True)),
         keep_equal=keep,
-        gain=gain,
+        gain=_gain(problem, z),
         changes={task: response.prediction(z, task) for task in response.scored},
         guards=tuple(guards),
         unguarded=response.unmeasurable,
         headroom=headroom(response, problem.max_step),
         max_step=problem.max_step,
         warnings=tuple(_warnings(problem, z)),
+        single_task=problem.worst.single_task if problem.worst else {},
+        by_ratios=response.reference is not None,
     )
 
 

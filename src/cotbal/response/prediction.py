@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cotbal.errors import CotbalError
-from cotbal.response.choose import Choice
+from cotbal.response.choice import Choice
 from cotbal.response.coordinates import doublings
 from cotbal.response.response import UPPER, Response
 from cotbal.response.student import t_quantile
@@ -108,7 +108,7 @@ def read_prediction(path: Path) -> dict[str, Any]:
         raise CotbalError(
             f"{path}: expected a prediction file; {error.strerror}", "missing-file"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CotbalError(
             f"{path}: expected a prediction file as JSON; {error}", "invalid-prediction"
         ) from None

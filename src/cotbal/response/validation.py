@@ -11,6 +11,7 @@ from cotbal.response.regression import Regression, Shrunk
 from cotbal.response.shapes import Blocks, PerScore, TrialIndices, TrialScore, TrialTask
 
 MOST_FOLDS = 40
+ROUNDING = 1e-9  # percent points by which equal scores may differ
 MIRRORED = 0.01  # doublings by which rounded weights may miss being mirror images
 
 
@@ -44,11 +45,11 @@ class Check:
     @property
     def explained(self) -> PerScore:
         """Share of the squared error of the baseline that the fit avoids; below 0 where it predicts
-        worse than no effect at all.
+        worse than no effect at all; 0 of a score that never changed.
         """
-        tiny = np.finfo(float).tiny
-        baseline = np.maximum(self.baseline**2, tiny)
-        return 1 - self.error**2 / baseline
+        changed = self.baseline > ROUNDING
+        baseline = np.where(changed, self.baseline, 1.0)
+        return np.where(changed, 1 - (self.error / baseline) ** 2, 0.0)
 
 
 def _root_mean_square(values: TrialScore) -> PerScore:

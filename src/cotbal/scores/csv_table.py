@@ -64,7 +64,7 @@ def read_table(path: Path, kind: Kind) -> CsvTable:
         separator = next((sign for sign in ";\t|" if sign in header[0]), None)
         hint = f"; separate columns by commas, not by {separator!r}" if separator else ""
         raise ScoresError(
-            f"{path}: expected a header {kind.header}; found {','.join(header)!r}{hint}",
+            f"{path}: expected a header {kind.header}; found {','.join(header)!r:.200}{hint}",
             "invalid-header",
         )
     columns = _distinct(header[1:], path, re.sub("[<>]", "", kind.column))
@@ -135,7 +135,7 @@ def _numbers(line: Sequence[str], columns: Sequence[str], kind: Kind, where: str
         is_gap = kind.gaps and not cell.strip()
         if not np.isfinite(number) and not is_gap:
             raise ScoresError(
-                f"{where}, column {column!r}: expected a finite number; found {cell!r}",
+                f"{where}, column {column!r}: expected a finite number; found {cell!r:.60}",
                 "not-a-number",
             )
         numbers.append(number)

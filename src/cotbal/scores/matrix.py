@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from cotbal.errors import ScoresError
 from cotbal.scores.csv_table import CsvTable, Kind, read_table, to_csv
 
+TOO_LARGE = (OverflowError, RecursionError)  # of numbers, and of JSON that is nested deeply
 KIND = Kind("run", "<task>", "scores", gaps=True)
 
 
@@ -260,17 +261,17 @@ def _nullable(values: Float[np.ndarray, "row column"]) -> list[list[float | None
 def _read_json(path: Path) -> ScoreMatrix:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        runs, tasks = tuple(content["runs"]), tuple(content["tasks"])
+        runs, tasks = _names(content["runs"]), _names(content["tasks"])
         matrix = ScoreMatrix(
             runs,
             tasks,
             _array(content["values"], (len(runs), len(tasks))),
             {task: _samples(each, len(runs)) for task, each in content["samples"].items()},
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, *TOO_LARGE) as error:
         raise ScoresError(
             f"{path}: expected scores as `cotbal import` writes them (runs, tasks, values,"
-            f" samples); {error!r}"
+            f" samples); {error!r:.300}"
         ) from None
     sampled = set(matrix.samples)
     is_repeated = len(set(runs)) < len(runs) or len(set(tasks)) < len(tasks)
@@ -281,10 +282,18 @@ def _read_json(path: Path) -> ScoreMatrix:
     return matrix
 
 
+def _names(content: Any) -> tuple[str, ...]:
+    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
+        raise ValueError("runs and tasks are lists of names")
+    return tuple(content)
+
+
 def _samples(content: Mapping[str, Any], runs: int) -> Samples:
-    clusters = np.array(content["clusters"], dtype=int)
-    if (clusters < 0).any():
-        raise ValueError("clusters are numbered from 0")
+    given = np.array(content["clusters"])
+    if given.ndim != 1 or not np.issubdtype(given.dtype, np.integer) or (given < 0).any():
+        raise ValueError("clusters are a list of whole numbers from 0")
+    # Room is made for every number up to the largest.
+    clusters = np.unique(given, return_inverse=True)[1]
     limit = content["maximum"]
     maximum = float("inf") if limit is None else float(limit)
     if not maximum > 0:

@@ -78,7 +78,7 @@ def read_results(path: Path) -> Results:
     parts = [name.rpartition(":") for name in table.columns]
     if not all(task and metric for task, _, metric in parts):
         raise ScoresError(
-            f"{path}: expected a header {KIND.header}; found {','.join(table.columns)!r}",
+            f"{path}: expected a header {KIND.header}; found {','.join(table.columns)!r:.200}",
             "invalid-header",
         )
     columns = tuple(Column(task, metric) for task, _, metric in parts)

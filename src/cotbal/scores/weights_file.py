@@ -9,6 +9,8 @@ from typing import Any
 from cotbal.errors import CotbalError
 from cotbal.scores.sealed import unsealed
 
+LARGEST = 1e6  # weight; 1 is the mean
+
 
 def read_task_weights(path: str | Path) -> dict[str, float]:
     """Task -> weight, for a training with `cotbal.weightings.cotbal`.
@@ -30,9 +32,10 @@ def read_task_weights(path: str | Path) -> dict[str, float]:
             "missing-weights",
         )
     weights = content.get("tasks", content)
-    if not _are_numbers(weights) or not all(0 < value < float("inf") for value in weights.values()):
+    if not _are_weights(weights) or not all(value > 0 for value in weights.values()):
         raise CotbalError(
-            f'{path}: expected {{"tasks": {{task: positive number}}}}; found something else',
+            f'{path}: expected {{"tasks": {{task: positive number up to {LARGEST:,.0f}}}}}; found'
+            " something else",
             "invalid-weights",
         )
     return {task: float(weight) for task, weight in weights.items()}
@@ -46,9 +49,10 @@ def read_weights(path: Path) -> dict[str, float]:
     """
     content = _content(path)
     weights: dict[str, float] = content.get("weights", content)
-    if not _are_numbers(weights):
+    if not _are_weights(weights):
         raise CotbalError(
-            f'{path}: expected {{"weights": {{unit: number}}}}; found something else',
+            f'{path}: expected {{"weights": {{unit: number up to {LARGEST:,.0f}}}}}; found'
+            " something else",
             "invalid-weights",
         )
     return weights
@@ -57,7 +61,7 @@ def read_weights(path: Path) -> dict[str, float]:
 def _content(path: Path) -> dict[str, Any]:
     try:
         content = unsealed(json.loads(path.read_text(encoding="utf-8")), path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         code = "missing-file" if isinstance(error, OSError) else "invalid-weights"
         raise CotbalError(f"{path}: expected weights as JSON; {error}", code) from None
     if not isinstance(content, dict):
@@ -67,6 +71,8 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
-def _are_numbers(content: Any) -> bool:
-    """Whether this is a mapping of names to numbers."""
-    return isinstance(content, dict) and all(type(v) in (int, float) for v in content.values())
+def _are_weights(content: Any) -> bool:
+    """Whether this is a mapping of names to numbers that are not too large."""
+    return isinstance(content, dict) and all(
+        type(value) in (int, float) and value <= LARGEST for value in content.values()
+    )

@@ -14,8 +14,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from cotbal.data.files import append_jsonl, read_json, write_rows, write_sealed
-from cotbal.data.reading.records import default_cache, open_records
+from cotbal.data.files import append_jsonl, default_cache, read_json, write_rows, write_sealed
+from cotbal.data.reading.records import open_records
 from cotbal.data.sampling import read_manifest
 from cotbal.jobs.executors import Job, Outcome, Resources, log_tail
 from cotbal.jobs.rundir import RunDir

@@ -61,6 +61,7 @@ RECIPE = "mixture/recipe.yaml"
 OPTIONS = [
     (f"compare {RECIPE} --seeds 0,0", "invalid-option", "--seeds", "'0,0'"),
     (f"compare {RECIPE} --seeds 1.5", "invalid-option", "--seeds", "'1.5'"),
+    (f"compare {RECIPE} --seeds 4294967296", "invalid-option", "--seeds", "4294967295"),
     (f"curve {RECIPE} --seeds 0,0", "invalid-option", "--seeds", "'0,0'"),
     (f"ablate {RECIPE} --temperatures 0.5,hot", "invalid-option", "--temperatures", "'0.5,hot'"),
     ("weights --scores good.csv --temperature warm", "invalid-option", "--temperature", "'warm'"),

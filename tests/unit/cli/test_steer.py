@@ -1,4 +1,4 @@
-"""`cotbal steer` as a user with a table of trials meets it."""
+"""`cotbal steer` as a user with a table of trials, or with a run directory, meets it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 
 from cotbal.cli.steer import floors_of
-from cotbal.errors import CotbalError
+from cotbal.errors import CotbalError, RunError
 from cotbal.response import read_prediction
 from cotbal.scores.weights_file import read_task_weights, read_weights
+from helpers.commands import Command
 from helpers.errors import raises
+from helpers.pipeline_fakes import EXECUTOR
 from helpers.simulated_trials import drawn_effects, trials_of
 
 NAMES = ("vqa", "ocr", "chart", "caption")
+ON = ("--on", EXECUTOR)
+RUN = Path("runs/small")
 
 
 @pytest.fixture
@@ -147,3 +151,78 @@ def test_a_task_without_a_weight_is_guarded_and_has_no_weight(cotbal: Any, tmp_p
     assert float(line[-1]) >= -1.0
     assert set(read_task_weights(tmp_path / "out" / "weights-vqa.json")) == set(NAMES)
     assert "known" in read_prediction(tmp_path / "out" / "prediction-vqa.json")["predictions"]
+
+
+@pytest.fixture
+def tried(cotbal: Command, recipe_path: Path) -> Path:
+    """A recipe whose trials are in `RUN`."""
+    ended = cotbal("response", recipe_path, "response.fraction=1", *ON)
+    assert ended.code == 0, ended.err
+    assert f"cotbal steer {RUN} --goal" in ended.out
+    return recipe_path
+
+
+def test_from_a_run_directory_to_a_final_model(cotbal: Command, tried: Path) -> None:
+    chosen = cotbal("steer", RUN, "--goal", "ocr", "--floor", "none")
+    assert chosen.code == 0, chosen.err
+    assert "equal weights are within" in chosen.out
+    methods = ("--methods", "ew,steer:ocr")
+    assert f"cotbal compare {RUN / 'recipe.yaml'} {' '.join(methods)} --out {RUN}" in chosen.out
+    weights = RUN / "response" / "weights-ocr.json"
+    assert str(weights) in chosen.out
+    trained = cotbal("train", tried, "--weights", weights, *ON)
+    assert trained.code == 0, trained.err
+    job = json.loads((RUN / "final/steer-ocr/job.json").read_text())
+    assert job["weights"] == read_task_weights(weights)
+    assert not (RUN / "weights.json").exists()
+    compared = cotbal("compare", RUN / "recipe.yaml", *methods, "--out", RUN, *ON)
+    assert compared.code == 0, compared.err
+    assert "Prediction for the goal ocr" in compared.out
+    assert "Steer: ocr" in compared.out
+    finished = json.loads(cotbal("status", RUN, "--json").out)
+    assert [state["run"] for state in finished if state["kind"] == "final"] == ["ew", "steer:ocr"]
+
+
+def test_json_of_a_run_directory(cotbal: Command, tried: Path) -> None:
+    found = json.loads(cotbal("steer", RUN, "--goal", "count,ocr", "--json").out)
+    assert found["goal"] == "ocr,count"
+    assert set(found["changes"]) == {"ocr", "vqa", "count", "chat"}
+    assert Path(found["files"]["Weights"]) == RUN / "response" / "weights-ocr+count.json"
+    worst = cotbal("steer", RUN, "--goal", "worst")
+    assert "--alone" in worst.out, "how to get single-task models"
+
+
+def test_run_with_a_steered_method(cotbal: Command, recipe_path: Path) -> None:
+    arguments = ("--weighting", "ew", "--weighting", "steer", *ON)
+    ended = cotbal("run", recipe_path, "response.fraction=1", *arguments)
+    assert ended.code == 0, ended.err
+    assert "Prediction for the goal mean" in ended.out
+    assert (RUN / "final/steer-mean/outcome.json").exists()
+    assert not (RUN / "balance.json").exists()
+
+
+def test_the_plan_of_a_steered_method_shows_its_trials(cotbal: Command, recipe_path: Path) -> None:
+    shown = cotbal("compare", recipe_path, "--methods", "cotbal,steer:ocr", "--dry-run").out
+    assert "trial:7" in shown
+    assert "8 trials: 3 pairs" in shown
+    assert "optimizer steps of each: 5" in shown, "of a trial, and not of a probe"
+    assert not RUN.exists()
+
+
+def test_other_weights_than_those_of_the_goal(cotbal: Command, tried: Path, tmp_path: Path) -> None:
+    other = tmp_path / "weights-ocr.json"
+    other.write_text('{"ocr": 2.0, "vqa": 0.5, "count": 0.5}')
+    arguments = ("train", tried, "--weights", other, *ON)
+    ended = cotbal(*arguments, "--weighting", "steer:ocr")
+    ended.expect(CotbalError, "conflicting-options", "steer:ocr")
+    assert cotbal(*arguments).code == 0
+    assert (RUN / "final/cotbal/outcome.json").exists()
+
+
+def test_a_source_without_trials(cotbal: Command, trials: Path, tmp_path: Path) -> None:
+    cotbal("steer").expect(CotbalError, "conflicting-options", "--trials")
+    both = cotbal("steer", tmp_path, "--trials", trials)
+    both.expect(CotbalError, "conflicting-options", "--trials")
+    cotbal("steer", trials).expect(RunError, "unfinished-trials", trials, "cotbal response")
+    cotbal("steer", "absent").expect(RunError, "unfinished-trials", "absent")
+    assert not (tmp_path / "absent").exists()

@@ -509,7 +509,7 @@ def test_response(cotbal: Command, recipe_path: Path, tmp_path: Path) -> None:
     for words in (
         "doubling its weight",
         "Out of sample",
-        "cotbal steer --trials run/response/trials.csv --goal ocr",
+        "cotbal steer run --goal ocr",
     ):
         assert words in ended.out
     states = json.loads(cotbal("status", "run", "--json").out)

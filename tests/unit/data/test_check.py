@@ -13,6 +13,7 @@ from cotbal.data.checks.check import CheckReport, check_mixture
 from cotbal.data.reading.record import Record
 from cotbal.data.reading.records import open_records
 from cotbal.errors import CotbalError, DataError
+from cotbal.jobs.inputs import open_inputs
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.scores.measure import load_metric
 from helpers.errors import raises
@@ -208,6 +209,29 @@ def test_without_decoding_only_missing_images_are_problems(lab: Lab) -> None:
     (lab.root / "images" / "test.png").unlink()
     assert {problem.code for problem in lab.check(decode=False).problems} == {"missing-image"}
     assert {problem.code for problem in lab.check().problems} == {"broken-image", "missing-image"}
+
+
+def test_images_outside_the_root_are_problems(lab: Lab) -> None:
+    """By `..`, an absolute name, a link to a file, or a link to a folder."""
+    inside = lab.root / "images"
+    secret = image(lab.root / "private" / "secret.png", "white")
+    (inside / "link.png").symlink_to(secret)
+    (inside / "folder").symlink_to(secret.parent, target_is_directory=True)
+    (inside / "near.png").symlink_to(inside / "train.png")
+    image(lab.root / "images-of-others" / "a.png", "black")
+    outside = ["../private/secret.png", str(secret), "link.png", "folder/secret.png"]
+    outside += ["../images-of-others/a.png", "../images/../private/secret.png"]
+    fine = ["../images/train.png", str(inside / "train.png"), "near.png"]
+    lab.write("train", [llava(str(i), image=name) for i, name in enumerate([*outside, *fine])])
+    report = lab.check()
+    assert [(problem.number, problem.code) for problem in report.problems] == [
+        (number, "outside-image") for number in range(1, 7)
+    ]
+    assert (report.tasks[0].found, report.tasks[0].missing) == (3, 6)
+    with raises(DataError, "outside-image", secret, "outside_images"):
+        open_inputs(lab.recipe())
+    lab.settings["outside_images"] = "allow"
+    assert not lab.check().problems
 
 
 def test_dropped_records_are_counted_and_named(lab: Lab) -> None:

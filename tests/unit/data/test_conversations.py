@@ -222,6 +222,7 @@ BAD: dict[str, tuple[Any, str, str]] = {  # a row, the code of its error, what t
     "image type": (llava(image=3), "invalid-image-name", "image: "),
     "image empty": (llava(image=""), "invalid-image-name", "image: "),
     "image address": (llava(image="https://x/y.png"), "invalid-image-name", "https://x/y.png"),
+    "cache": (llava(image="embedded:1:../x"), "invalid-image-name", "embedded:1:../x"),
     "id type": (llava(id=[1]), "invalid-value", "id: "),
     "id bool": (llava(id=True), "invalid-value", "id: "),
     "task type": (llava(task={}), "invalid-value", "task: "),

@@ -2,12 +2,21 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cotbal.data.reading.formats import json_items, read_rows
+from cotbal.data.reading import json_array
+from cotbal.data.reading.formats import read_rows
+from cotbal.data.reading.json_array import json_items
 from cotbal.data.reading.record import Problem
 from helpers.record_rows import llava, write
 
@@ -124,10 +133,7 @@ def test_a_reader_says_how_far_it_is(tmp_path: Path, suffix: str) -> None:
 
 
 def test_an_arrow_stream_that_breaks_off(tmp_path: Path) -> None:
-    table = pa.Table.from_pylist([llava(str(place)) for place in range(150)])
-    path = tmp_path / "a.arrow"
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table, max_chunksize=100)
+    path = saved_stream(tmp_path / "a.arrow", 150)
     assert [row[0] for row in read_rows(path) if not isinstance(row, Problem)] == list(
         range(1, 151)
     )
@@ -136,6 +142,107 @@ def test_an_arrow_stream_that_breaks_off(tmp_path: Path) -> None:
     assert len(rows) == 100
     assert isinstance(problem, Problem)
     assert (problem.number, problem.code) == (101, "broken-file")
+
+
+def saved_stream(path: Path, rows: int, chunk: int = 100) -> Path:
+    table = pa.Table.from_pylist([llava(str(place)) for place in range(rows)])
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=chunk)
+    return path
+
+
+def test_an_arrow_stream_needs_its_end(tmp_path: Path) -> None:
+    """Cut between two batches, a stream looks whole to pyarrow."""
+    path = saved_stream(tmp_path / "a.arrow", 100)
+    whole = path.read_bytes()
+    for content in (whole[:-8], whole[:-4], whole + bytes(8), whole + whole):
+        path.write_bytes(content)
+        *rows, problem = read_rows(path)
+        assert len(rows) == 100
+        assert isinstance(problem, Problem)
+        assert (problem.number, problem.code) == (101, "broken-file")
+
+
+@pytest.mark.parametrize("suffix", ["arrow", "parquet"])
+def test_damaged_columns_do_not_end_the_process(tmp_path: Path, suffix: str) -> None:
+    """Most damages of offsets, lengths and metadata ended it, with SIGSEGV or SIGBUS."""
+    path = tmp_path / f"a.{suffix}"
+    whole = (
+        write(path, [llava(str(place)) for place in range(200)])
+        if suffix == "parquet"
+        else (saved_stream(path, 200))
+    )
+    content = whole.read_bytes()
+    rng = np.random.default_rng(3)
+    code = (
+        "import sys; from pathlib import Path; from cotbal.data.reading.formats import read_rows\n"
+        "for path in sys.argv[1:]:\n print(sum(1 for _ in read_rows(Path(path))))"
+    )
+    files = []
+    for number in range(60):
+        damaged = bytearray(content)
+        start = int(rng.integers(len(content)))
+        damage = (bytes(64), b"\xff" * 8, rng.bytes(16))[number % 3]
+        damaged[start : start + len(damage)] = damage
+        files.append(tmp_path / f"{number}.{suffix}")
+        files[-1].write_bytes(damaged)
+    done = subprocess.run([sys.executable, "-c", code, *files], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    assert len(done.stdout.split()) == 60
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+@pytest.mark.parametrize("depth", [101, 900, 60_000])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a": ', "}")])
+def test_json_that_is_nested_deeply(
+    tmp_path: Path, suffix: str, depth: int, opening: str, closing: str
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    value = f"{opening * depth}0{closing * depth}"
+    path.write_text(f'[{{"a": 1}}, {value}]' if suffix == "json" else f'{{"a": 1}}\n{value}')
+    tracemalloc.start()
+    first, problem = read_rows(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert first == (1, {"a": 1})
+    assert isinstance(problem, Problem)
+    assert (problem.number, problem.code) == (2, "broken-file")
+    assert peak < 20_000_000
+
+
+def test_json_of_100_levels_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(f"[{'[' * 100}0{']' * 100}]")
+    assert len(list(read_rows(path))) == 1
+
+
+@given(
+    st.lists(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+            lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        )
+    ),
+    st.sampled_from([None, 1]),
+    st.booleans(),
+    st.integers(1, 40),
+)
+def test_arrays_are_read_in_pieces(
+    rows: list[Any], indent: int | None, ascii: bool, chunk: int
+) -> None:
+    text = json.dumps(rows, indent=indent, ensure_ascii=ascii)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_array, "_CHUNK", chunk)
+        assert list(json_items(io.StringIO(text))) == rows
+        for cut in range(0, len(text), max(1, len(text) // 20)):
+            with pytest.raises(ValueError, match=r"expected|ends inside"):
+                list(json_items(io.StringIO(text[:cut])))
+
+
+@pytest.mark.parametrize("text", ["[1] 2", "[1,]", "[,1]", "[1 2]", "[tru]", '["\\x"]', "[1]]"])
+def test_what_is_no_json_array(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected|Expecting|found|Invalid|ends"):
+        list(json_items(io.StringIO(text)))
 
 
 @pytest.mark.parametrize("suffix", ["json", "jsonl"])

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import math
+import os
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cotbal.data.reading.images import open_image, problems_of_images, resolve
+from cotbal.data.reading import images
+from cotbal.data.reading.images import open_image, problems_of_images, resolve, size_of
 from cotbal.errors import DataError
 from helpers.errors import raises
 from helpers.record_rows import image
@@ -91,6 +94,59 @@ def test_a_turned_photograph_is_upright(tmp_path: Path) -> None:
     exif[0x0112] = 6  # orientation: turn by 90 degrees
     Image.new("RGB", (4, 2)).save(tmp_path / "a.jpg", exif=exif)
     assert open_image(tmp_path / "a.jpg").size == (2, 4)
+
+
+def test_an_image_of_very_many_pixels_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.png"
+    Image.new("L", (8193, 8193)).save(path)  # 80 KB, that take a gigabyte
+    for read in (open_image, size_of):
+        with raises(DataError, "broken-image", path, "8193"):
+            read(path)
+    Image.new("L", (60, 50)).save(path)
+    assert size_of(path) == (60, 50)
+    monkeypatch.setenv("COTBAL_MAX_PIXELS", "2999")
+    with raises(DataError, "broken-image", path, "2,999"):
+        open_image(path)
+    monkeypatch.setenv("COTBAL_MAX_PIXELS", "3000")
+    assert open_image(path).size == (60, 50)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PSD", "WMF", "FITS"])
+def test_other_formats_are_no_images_whatever_they_are_called(tmp_path: Path, kind: str) -> None:
+    contents = {
+        "EPS": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n",
+        "PSD": b"8BPS\0\1" + bytes(6) + b"\0\3\0\0\0\2\0\0\0\2\0\x08\0\3" + bytes(99),
+        "WMF": b"\xd7\xcd\xc6\x9a" + bytes(99),
+        "FITS": b"SIMPLE  =                    T" + bytes(99),
+    }
+    path = tmp_path / "a.png"
+    path.write_bytes(contents[kind])
+    with raises(DataError, "broken-image", path, "cannot identify"):
+        open_image(path)
+
+
+def test_large_images_are_decoded_one_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "_LARGE", 99)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    at_once: list[int] = []
+    running = 0
+
+    def slow(opened: Image.Image) -> Image.Image:
+        nonlocal running
+        running += 1
+        at_once.append(running)
+        time.sleep(0.02)
+        running -= 1
+        return opened
+
+    monkeypatch.setattr(images, "_on_white", slow)
+    names = [str(image(tmp_path / f"{number}.png", size=(20, 20))) for number in range(8)]
+    assert problems_of_images(tmp_path, names, decode=True) == {}
+    assert at_once == [1] * 8
 
 
 def test_problems(tmp_path: Path) -> None:

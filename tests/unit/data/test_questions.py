@@ -10,8 +10,9 @@ import pytest
 
 from cotbal.data.batches.collate import RejectedImages, Row
 from cotbal.data.batches.questions import QuestionCollator, collator_for
+from cotbal.data.files import default_cache
 from cotbal.data.reading.record import Record, Turn
-from cotbal.data.reading.records import default_cache, open_records
+from cotbal.data.reading.records import open_records
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
 from cotbal.training import vlm

@@ -85,7 +85,9 @@ def test_variables_of_the_driver_are_in_the_script(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cluster may pass none (SBATCH_EXPORT=NONE); secrets are not written, and setup wins."""
-    for name, value in {"HF_HOME": "/a b", "HF_TOKEN": "frog", "COTBAL_CACHE": "/c"}.items():
+    secrets = ("HF_TOKEN", "HF_API_KEY", "HF_HUB_PASSWORD", "COTBAL_KEY", "TOKENIZERS_KEY")
+    known = {"HF_HOME": "/a b", "COTBAL_CACHE": "/c"}
+    for name, value in {**known, **dict.fromkeys(secrets, "frog")}.items():
         monkeypatch.setenv(name, value)
     text = script(job(tmp_path, gpus=0, setup=["export COTBAL_CACHE=/fast"]), {})
     assert "frog" not in text

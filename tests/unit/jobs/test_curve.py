@@ -61,7 +61,20 @@ def test_fractions_are_put_into_order_and_lowest_terms() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "half", "0,1", "-1/2", "1/2,3/2", "1/2,0.5", "1/0", "1/2,,1", "nan", "1e-40"]
+    "text",
+    [
+        "",
+        "half",
+        "0,1",
+        "-1/2",
+        "1/2,3/2",
+        "1/2,0.5",
+        "1/0",
+        "1/2,,1",
+        "nan",
+        "1e-40",
+        "1e-9999999",
+    ],
 )
 def test_what_is_no_fraction_is_refused(text: str) -> None:
     with raises(CotbalError, "invalid-fractions", "--fractions", repr(text)):

@@ -66,7 +66,7 @@ def test_methods_by_the_names_of_the_paper() -> None:
         "stl",
         "tla",
     )
-    assert set(all_methods()) == {*SEVEN, "torchjd"}
+    assert set(all_methods()) == {*SEVEN, "steer", "torchjd"}
     assert method_names(["TorchJD:STCH", "own.module:a"]) == ("torchjd:STCH", "own.module:a")
     for unknown in ("gradnorm", "gradnorm:fast"):
         with raises(CotbalError, "unknown-method", "stl", "cotbal", "gradnorm"):

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from pathlib import Path
 
 import numpy as np
+import yaml
 from PIL import Image
 
 from cotbal.jobs.rundir import RunDir
@@ -71,3 +73,19 @@ def test_unreadable_images(tmp_path: Path) -> None:
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
     for name in ("text.png", "cut.png", "absent.png", "."):
         assert data_uri(tmp_path / name) is None
+
+
+def test_images_from_elsewhere_are_not_in_the_report(job: RunDir) -> None:
+    recipe = yaml.safe_load(job.recipe.read_text())
+    secret = job.root.parent / "secret.png"
+    Image.new("RGB", (8, 8)).save(secret)
+    Path(recipe["images"]).mkdir(parents=True, exist_ok=True)
+    for answers in job.root.glob("**/generations/ocr.validation.jsonl"):
+        rows = [json.loads(line) for line in answers.read_text().splitlines()]
+        for row in rows:
+            row["images"] = [str(secret)]
+        answers.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert {example.images for example in examples(read_contents(job.root))["ocr"]} == {(None,)}
+    job.recipe.write_text(yaml.safe_dump({**recipe, "outside_images": "allow"}))
+    ((image,),) = {example.images for example in examples(read_contents(job.root))["ocr"]}
+    assert image is not None

@@ -12,12 +12,11 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 
-from PIL import Image
-
 from cotbal.benchmarks.academic.regions import Pair, Reader, Region
 from cotbal.benchmarks.releases.gallery import coco_2014
 from cotbal.benchmarks.releases.rows import Row
 from cotbal.benchmarks.releases.sources import Files, Job, download
+from cotbal.data.reading.image_files import opened
 
 _NAMES = {"refcoco": "RefCOCO", "refcocog": "RefCOCOg"}
 _TESTS = (("refcoco", "testA"), ("refcoco", "testB"), ("refcocog", "test"))
@@ -76,7 +75,7 @@ def _read(dataset: str, split: str, files: Files, job: Job) -> Iterator[Region]:
 
 def _size(content: bytes, row: Row) -> tuple[int, int]:
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with opened(io.BytesIO(content)) as image:
             return image.size
     except Exception:  # Pillow's decoders raise errors of many kinds on broken data
         raise row.error(

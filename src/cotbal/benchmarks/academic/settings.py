@@ -14,6 +14,7 @@ _HEAD = """\
 name: academic
 images: images
 on_missing_image: {policy}
+outside_images: allow  # `images` holds links to yours
 tasks:
 """
 _REST = """\

@@ -13,6 +13,7 @@ _HEAD = """\
 name: chat
 images: images
 on_missing_image: {policy}
+outside_images: allow  # `images` holds links to yours
 tasks:
 """
 _REST = """\

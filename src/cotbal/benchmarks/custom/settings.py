@@ -25,6 +25,7 @@ _HEAD = """\
 name: {name}
 images: images
 on_missing_image: {policy}
+outside_images: allow  # `images` holds links to yours
 tasks:
 """
 _MODEL = """\

@@ -16,6 +16,7 @@ _HEAD = """\
 name: large
 images: images
 on_missing_image: {policy}
+outside_images: allow  # `images` holds links to yours
 tasks:
 """
 _REST = """\

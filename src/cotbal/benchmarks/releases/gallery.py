@@ -10,9 +10,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
-
 from cotbal.benchmarks.releases.finding import directory
+from cotbal.data.reading.image_files import opened
 from cotbal.errors import DataError
 
 _ENDINGS = ((b"\x89PNG", "png"), (b"GIF8", "gif"), (b"RIFF", "webp"), (b"BM", "bmp"))
@@ -110,7 +109,7 @@ def content_name(folder: str, content: bytes) -> str:
 
 def _opens(content: bytes) -> bool:
     try:
-        with Image.open(io.BytesIO(content)):
+        with opened(io.BytesIO(content)):
             return True
     except Exception:  # Pillow's decoders raise errors of many kinds on broken data
         return False

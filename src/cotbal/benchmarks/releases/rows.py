@@ -256,6 +256,7 @@ def parquet_rows(
             total, number = file.metadata.num_rows, 0
             for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=list(required)):
                 progress(path.name, number, total)
+                batch.validate(full=True)  # a broken offset would end the process
                 for raw in batch.to_pylist():
                     number += 1
                     yield Row(raw, f"{path}, row {number}", ignored)

@@ -215,7 +215,7 @@ def _write_inputs(candidate: Candidate, questions: ServerQuestions) -> None:
 def _job(candidate: Candidate, cost: int) -> Job:
     worker = "cotbal.benchmarks.submission.worker"
     command = (sys.executable, "-m", worker, str(candidate.paths.job))
-    return Job(candidate.name, candidate.paths.root, command, cost, candidate.needs)
+    return Job(candidate.name, candidate.paths.root, command, cost, candidate.needs, (worker,))
 
 
 def _write_answers(candidate: Candidate, questions: ServerQuestions) -> Written:

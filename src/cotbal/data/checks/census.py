@@ -168,21 +168,23 @@ def _unread(records: Records, task: Task, split: str) -> dict[str, Unread]:
 def _count_images(report: SplitReport, records: Records, settings: Settings) -> None:
     names = dict.fromkeys(name for images in records.images() for name in images)
     new = [name for name in names if name not in settings.places]
+    recipe = settings.recipe
     settings.places.update(zip(new, count(len(settings.places)), strict=False))
     settings.image_problems.update(
         problems_of_images(
-            settings.recipe.images,
+            recipe.images,
             new,
             settings.decode,
             None if settings.meter is None else settings.meter.rejected,
             lambda done: settings.progress(f"{report.task} {report.split}: images", done, len(new)),
+            (recipe.images, records.image_cache) if recipe.confined else None,
         )
     )
     errors = settings.image_problems
     codes = Counter(errors[name].code for name in names if name in errors)
     report.images = len(names)
     report.found = len(names) - codes.total()
-    report.missing = codes["missing-image"]
+    report.missing = codes["missing-image"] + codes["outside-image"]
     report.broken = codes["broken-image"]
     report.rejected = codes["rejected-image"]
 

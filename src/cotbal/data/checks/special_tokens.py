@@ -16,6 +16,7 @@ from typing import Any
 
 from cotbal.data.reading.record import IMAGE, Problem, Record
 from cotbal.data.reading.records import Records
+from cotbal.errors import DataError
 from cotbal.recipe.mixture import Task
 
 _AROUND = 20  # characters shown on both sides of a token
@@ -47,7 +48,22 @@ class SpecialTokens:
 
 
 def read_special_tokens(checkpoint: Path) -> SpecialTokens:
-    """The tokens in the files of a checkpoint directory; none where there are no files."""
+    """The tokens in the files of a checkpoint directory; none where there are no files.
+
+    Raises:
+        DataError: the files have another form.
+    """
+    try:
+        return _special_tokens(checkpoint)
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{checkpoint}: expected special tokens as transformers writes them into"
+            f" tokenizer_config.json and tokenizer.json; {error!r:.200}",
+            "broken-checkpoint",
+        ) from None
+
+
+def _special_tokens(checkpoint: Path) -> SpecialTokens:
     config = _read(checkpoint / "tokenizer_config.json")
     added = {entry["content"]: entry for entry in _added(checkpoint, config)}
     others = ("special_tokens_map.json", "processor_config.json")
@@ -126,8 +142,8 @@ def _message(token: str, text: str) -> str:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not there, or broken: loading the checkpoint reports that
-        return {}
+    except (OSError, ValueError, RecursionError):
+        return {}  # not there, or broken: loading the checkpoint reports that
     return content if isinstance(content, dict) else {}
 
 

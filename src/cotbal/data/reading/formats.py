@@ -7,22 +7,23 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
-from decimal import Decimal
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import ijson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cotbal.data.reading.json_array import DEEPEST, is_too_deep, json_items
 from cotbal.data.reading.record import Problem
 
 _PARQUET_ROWS = 64  # embedded images make rows heavy; so many stay below some hundred megabytes
 _STEP = 500  # rows between two reports of progress
 # what pyarrow raises on files that are not whole
 BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError)
+# and on damaged values, which Python may not be able to hold
+DAMAGED = (*BROKEN, ValueError, OverflowError, TypeError, LookupError)
+_STREAM_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _MARK = b"\xef\xbb\xbf"  # byte order mark that some editors put before UTF-8
 _HEAD = 4096  # bytes by which the layout of a file is recognised
 _OTHERS = {  # how files of other formats begin
@@ -59,16 +60,16 @@ def _read_text(path: Path, report: Report) -> Iterator[Row | Problem]:
         encoding = json.detect_encoding(head)
         text = head.decode(encoding, "ignore").lstrip("\ufeff \t\r\n")
         raw.seek(len(_MARK) if head.startswith(_MARK) else 0)
-        file: Any = raw
-        if encoding.startswith(("utf-16", "utf-32")):
-            file = io.TextIOWrapper(raw, encoding, newline="\n")
+        is_wide = encoding.startswith(("utf-16", "utf-32"))
+        decoded = io.TextIOWrapper(raw, encoding if is_wide else "utf-8", newline="\n")
         problem = _problem_of_layout(head, text, path.suffix.lower())
         if problem:
             yield Problem(path, 0, problem, "unknown-format")
         elif text.startswith("["):
-            yield from _read_array(path, file, lambda: report(raw.tell(), size))
+            yield from _read_array(path, decoded, lambda: report(raw.tell(), size))
         else:
-            yield from _read_lines(path, file, lambda: report(raw.tell(), size))
+            lines: Iterable[bytes | str] = decoded if is_wide else raw
+            yield from _read_lines(path, lines, lambda: report(raw.tell(), size))
 
 
 def _problem_of_layout(head: bytes, text: str, suffix: str) -> str | None:
@@ -112,7 +113,11 @@ def _read_lines(
 
 def _parsed(path: Path, number: int, line: bytes | str) -> Row | Problem:
     try:
-        return number, json.loads(line if isinstance(line, str) else line.decode())
+        text = line if isinstance(line, str) else line.decode()
+        row = json.loads(text)
+        if not is_too_deep(text, 0, len(text), row):
+            return number, row
+        message = f"expected at most {DEEPEST} levels of nesting; found more"
     except UnicodeDecodeError as error:
         message = f"expected text in UTF-8; found another encoding, or broken bytes ({error})"
     except (ValueError, RecursionError) as error:
@@ -121,7 +126,7 @@ def _parsed(path: Path, number: int, line: bytes | str) -> Row | Problem:
 
 
 def _read_array(
-    path: Path, file: BinaryIO | io.TextIOWrapper, report: Callable[[], None]
+    path: Path, file: io.TextIOWrapper, report: Callable[[], None]
 ) -> Iterator[Row | Problem]:
     number = 0
     try:
@@ -129,55 +134,9 @@ def _read_array(
             if number % _STEP == 1:
                 report()
             yield number, row
-    except (ijson.JSONError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         message = f"broken JSON from this record on; the rest cannot be read ({_one_line(error)})"
         yield Problem(path, number + 1, message, "broken-file")
-
-
-def json_items(file: BinaryIO | io.TextIOWrapper) -> Iterator[Any]:
-    """The elements of the array that begins where `file` is, with integers of any size.
-
-    Numbers of a binary file are read as 64 bits, more than twice as fast as exact ones, up to the
-    first integer that does not fit.
-
-    Raises:
-        ijson.JSONError: broken JSON.
-    """
-    done = 0
-    if isinstance(file, io.TextIOWrapper):
-        source: Any = _Encoded(file)
-    else:
-        source, start = file, file.tell()
-        try:
-            for row in ijson.items(file, "item", use_float=True):
-                done += 1
-                yield row
-            return
-        except ijson.JSONError as error:
-            if "integer overflow" not in str(error):
-                raise
-        file.seek(start)
-    for row in islice(ijson.items(source, "item"), done, None):
-        yield _with_floats(row)
-
-
-class _Encoded:
-    """The text of a file in UTF-8, for a parser of bytes."""
-
-    def __init__(self, file: io.TextIOWrapper) -> None:
-        self._file = file
-
-    def read(self, size: int) -> bytes:
-        """About `size` bytes."""
-        return self._file.read(size).encode()
-
-
-def _with_floats(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _with_floats(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_with_floats(inner) for inner in value]
-    return float(value) if isinstance(value, Decimal) else value
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
@@ -187,7 +146,9 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     Measured on 5,000 images of 100 kB in base64, 1,000 a row group: the peak is 0.42 GB instead
     of 1.03 GB.
     """
-    return pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20)
+    return pq.ParquetFile(
+        path, pre_buffer=False, buffer_size=2**20, page_checksum_verification=True
+    )
 
 
 def _read_arrow(path: Path, report: Report, *, parquet: bool) -> Iterator[Row | Problem]:
@@ -196,10 +157,11 @@ def _read_arrow(path: Path, report: Report, *, parquet: bool) -> Iterator[Row | 
     try:
         for batch, done, total in (_parquet_batches if parquet else _stream_batches)(path):
             report(done, total)
+            batch.validate(full=True)  # a broken offset would end the process
             for row in batch.to_pylist():
                 number += 1
                 yield number, row
-    except BROKEN as error:
+    except DAMAGED as error:
         wanted = "a parquet file" if parquet else "an Arrow stream"
         message = f"expected {wanted}; found broken data ({_one_line(error)})"
         yield Problem(path, number + 1 if number else 0, message, "broken-file")
@@ -212,14 +174,27 @@ def _parquet_batches(path: Path) -> Iterator[tuple[Any, int, int]]:
         for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
             yield batch, done, file.metadata.num_rows
             done += batch.num_rows
+        if done != file.metadata.num_rows:
+            raise pa.ArrowInvalid(f"{file.metadata.num_rows:,} rows announced; found {done:,}")
 
 
 def _stream_batches(path: Path) -> Iterator[tuple[Any, int, int]]:
-    """Some rows, and how many of how many bytes are behind them."""
-    with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as batches:
-        for batch in batches:
-            for start in range(0, batch.num_rows, _PARQUET_ROWS):
-                yield batch.slice(start, _PARQUET_ROWS), source.tell(), source.size()
+    """Some rows, and how many of how many bytes are behind them.
+
+    The file is not mapped into memory: one that is cut while it is read would end the process.
+    """
+    with pa.OSFile(str(path)) as source:
+        size = source.size()
+        with pa.ipc.open_stream(source) as batches:
+            for batch in batches:
+                batch.validate(full=True)
+                for start in range(0, batch.num_rows, _PARQUET_ROWS):
+                    yield batch.slice(start, _PARQUET_ROWS), source.tell(), size
+        if source.tell() != size:
+            raise pa.ArrowInvalid(f"its end is at byte {source.tell():,} of {size:,}")
+        source.seek(max(0, size - len(_STREAM_END)))
+        if source.read() != _STREAM_END:
+            raise pa.ArrowInvalid("the mark at its end is missing, so it was cut")
 
 
 def _one_line(error: Exception) -> str:

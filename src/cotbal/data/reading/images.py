@@ -5,19 +5,25 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from cotbal.data.reading.cache import default_cache, image_cache
+from cotbal.data.files import default_cache, image_cache
+from cotbal.data.reading.image_files import opened
 from cotbal.errors import DataError
 
 _CHUNK = 256
+_LARGE = 2**23  # pixels from which `cotbal check` decodes one image at a time
 _ORIENTATION = 0x0112  # tag of EXIF; from 5 on, width and height are exchanged
+_large = Lock()
 Size = tuple[int, int]  # width and height in pixels
 Rejected = Callable[[Sequence[str]], Mapping[str, str]]
 
@@ -25,6 +31,18 @@ Rejected = Callable[[Sequence[str]], Mapping[str, str]]
 def resolve(root: Path, name: str) -> Path:
     """The file of the image called `name`: below `root`, unless the name is absolute."""
     return root / name
+
+
+def is_within(path: Path, folders: Sequence[Path]) -> bool:
+    """Whether the file itself, all links resolved, is in one of the folders."""
+    folder = _resolved(os.path.dirname(path))
+    real = os.path.join(folder, os.path.basename(path))
+    if os.path.islink(real):
+        real = os.path.realpath(real)
+    return any(Path(real).is_relative_to(_resolved(str(within))) for within in folders)
+
+
+_resolved = lru_cache(maxsize=2**14)(os.path.realpath)  # of folders: many images are in one
 
 
 def open_image(path: Path) -> Image.Image:
@@ -59,13 +77,20 @@ def size_of(path: Path) -> Size:
         DataError: the file is missing or no image.
     """
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             # Pillow reads whole PNG files in search of EXIF behind the image.
             known = image.format != "PNG" or "exif" in image.info
             turned = known and image.getexif().get(_ORIENTATION, 1) >= 5
             return (image.height, image.width) if turned else image.size
     except Exception as error:  # Pillow's decoders raise errors of many kinds on broken data
         raise _broken(path, error) from None
+
+
+@contextmanager
+def _turn(size: Size) -> Iterator[None]:
+    """Wait until no other thread decodes a large image: each takes many bytes per pixel."""
+    with _large if size[0] * size[1] > _LARGE else nullcontext():
+        yield
 
 
 def decode(source: Path | BinaryIO) -> Image.Image:
@@ -79,19 +104,22 @@ def decode(source: Path | BinaryIO) -> Image.Image:
     Raises:
         Exception: of many kinds, by Pillow's decoders.
     """
-    with Image.open(source) as image:
+    with opened(source) as image, _turn(image.size):
         upright = ImageOps.exif_transpose(image)
         return _scaled(upright) if upright.mode[0] in "IF" else _on_white(upright)
 
 
 def _scaled(image: Image.Image) -> Image.Image:
-    values = np.asarray(image, np.float64)
-    transparent = values == image.info.get("transparency")
-    used = np.isfinite(values) & ~transparent
-    low, high = (values[used].min(), values[used].max()) if used.any() else (0.0, 0.0)
-    levels = np.where(used, (values - low) * (255 / ((high - low) or 1)), 0)
+    levels = np.array(image, np.float64)  # changed in place: it is large
+    transparent = levels == image.info.get("transparency")
+    used = np.isfinite(levels) & ~transparent
+    low = levels.min(where=used, initial=np.inf) if used.any() else 0.0
+    high = levels.max(where=used, initial=-np.inf) if used.any() else 0.0
+    levels[~used] = low
+    levels -= low
+    levels *= 255 / ((high - low) or 1)
     levels[transparent] = 255
-    return Image.fromarray(levels.round().astype(np.uint8)).convert("RGB")
+    return Image.fromarray(levels.round(out=levels).astype(np.uint8)).convert("RGB")
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -107,19 +135,22 @@ def problems_of_images(
     decode: bool,
     rejected: Rejected | None = None,
     progress: Callable[[int], None] = lambda _done: None,
+    within: Sequence[Path] | None = None,
 ) -> dict[str, DataError]:
-    """The error of every name that has one: missing, broken, or rejected by the model's processor.
+    """The error of every name that has one: missing, outside, broken, or rejected by the model's
+    processor.
 
     Args:
         decode: False looks only whether the images exist; otherwise several are decoded at a time.
         rejected: of sound images, those that the processor cannot process, with the reason.
         progress: receives the number of images that are done.
+        within: folders that images must be in; None allows any.
     """
     problems: dict[str, DataError] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(names), _CHUNK):
             chunk = names[start : start + _CHUNK]
-            errors = pool.map(lambda name: _error_of(resolve(root, name), decode), chunk)
+            errors = pool.map(lambda name: _error_of(resolve(root, name), decode, within), chunk)
             pairs = zip(chunk, errors, strict=True)
             problems.update((name, error) for name, error in pairs if error is not None)
             progress(start + len(chunk))
@@ -132,9 +163,15 @@ def problems_of_images(
     return problems
 
 
-def _error_of(path: Path, decode: bool) -> DataError | None:
+def _error_of(path: Path, decode: bool, within: Sequence[Path] | None) -> DataError | None:
     if not os.path.isfile(path):
         return _missing(path)
+    if within is not None and not is_within(path, within):
+        return DataError(
+            f"image {path} is outside {within[0]}; set `outside_images: allow` in the recipe to"
+            " read it all the same",
+            "outside-image",
+        )
     try:
         if decode:
             open_image(path)

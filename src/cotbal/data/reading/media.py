@@ -61,6 +61,6 @@ def image_name(image: Any, keep: Keep) -> str:
             " base64 as files",
             "invalid-image-name",
         )
-    if name.startswith(("http://", "https://", "data:")):
+    if name.startswith(("http://", "https://", "data:", "embedded:")):
         raise DataError(f"{expected}; found {show(name)}: download it", "invalid-image-name")
     return str(name)

@@ -22,16 +22,14 @@ from typing import Any, overload
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
 
-from cotbal.data.reading.cache import default_cache, image_cache
+from cotbal.data.files import image_cache
 from cotbal.data.reading.conversations import normalise
-from cotbal.data.reading.formats import BROKEN, read_rows
+from cotbal.data.reading.formats import DAMAGED, read_rows
+from cotbal.data.reading.image_files import opened
 from cotbal.data.reading.record import Problem, Record, Role, Turn, first_lines
 from cotbal.data.reading.sealed_files import content_of, is_own, is_sealed, owner, seal
 from cotbal.errors import DataError
-
-__all__ = ["Records", "default_cache", "open_records", "sound_records"]
 
 # Raise it with every change of the schema or of the rules of normalisation.
 SCHEMA_VERSION = 4
@@ -52,7 +50,8 @@ _SCHEMA = pa.schema(
     }
 )
 _ROWS = 2048  # a batch
-_EMBEDDED = "embedded:"  # an image from inside the source, in the cache wherever that is now
+# An image from inside the source, in the cache wherever that is now: `embedded:<bytes>:<file>`.
+_EMBEDDED = "embedded:"
 _SHOWN = 20
 
 
@@ -62,6 +61,7 @@ class Records(Sequence[Record]):
     Attributes:
         source: the file they came from.
         digest: SHA-256 of the bytes of that file.
+        image_cache: directory of images that came from inside sources.
     """
 
     def __init__(self, source: Path, digest: str, arrow: Path, cache: Path) -> None:
@@ -70,7 +70,7 @@ class Records(Sequence[Record]):
         self.digest = digest
         self._columns = {name: table.column(name) for name in _SCHEMA.names}
         self._length: int = table.num_rows
-        self._image_cache = str(image_cache(cache))
+        self.image_cache = image_cache(cache)
 
     def __len__(self) -> int:
         return self._length
@@ -133,8 +133,7 @@ class Records(Sequence[Record]):
         """Whether the embedded images are in the cache; `open_image` looks at their content."""
         names = pc.list_flatten(self._columns["images"])
         embedded = names.filter(pc.starts_with(names, _EMBEDDED))
-        paths = (self._name(name.as_py()) for name in embedded)
-        return all(os.path.isfile(path) and os.path.getsize(path) for path in paths)
+        return all(self._is_whole(name.as_py()) for name in embedded)
 
     def containing(self, pattern: str) -> np.ndarray:
         """Indices of the records with a turn or reference in which a regular expression (RE2)
@@ -178,7 +177,11 @@ class Records(Sequence[Record]):
     def _name(self, stored: str) -> str:
         if not stored.startswith(_EMBEDDED):
             return stored
-        return os.path.join(self._image_cache, stored.removeprefix(_EMBEDDED))
+        return os.path.join(self.image_cache, stored.rpartition(":")[2])
+
+    def _is_whole(self, stored: str) -> bool:
+        path, size = self._name(stored), int(stored.split(":")[1])
+        return os.path.isfile(path) and os.path.getsize(path) == size
 
 
 def _role(place: int) -> Role:
@@ -251,7 +254,7 @@ def _kept_records(path: Path, digest: str, kept: Path, cache: Path) -> Records |
             return None
         records = Records(path, digest, kept, cache)
         return records if records.has_embedded_images() else None
-    except BROKEN:
+    except DAMAGED:
         return None
 
 
@@ -315,7 +318,7 @@ def _row(record: Record) -> dict[str, Any]:
 def _keep_image(content: bytes, cache: Path) -> str:
     """Write an embedded image under the hash of its bytes and return its stored name."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with opened(io.BytesIO(content)) as image:
             kind = str(image.format).lower()
     except Exception as error:  # Pillow's decoders raise errors of many kinds on broken data
         raise DataError(
@@ -330,7 +333,7 @@ def _keep_image(content: bytes, cache: Path) -> str:
         part.write_bytes(content)
         _sync(part)
         os.replace(part, target)
-    return _EMBEDDED + name
+    return f"{_EMBEDDED}{len(content)}:{name}"
 
 
 def _nothing_learnt(records: Records) -> Iterator[Problem]:

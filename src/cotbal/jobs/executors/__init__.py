@@ -51,6 +51,7 @@ class Job:
         cost: relative length, so that the longest can start first.
         needs: GPUs, nodes, memory and time of this job. A job of several processes is started by
             `cotbal.jobs.launching.launched`.
+        imports: modules that the command imports, and that an executor may import once for all.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Job:
     command: tuple[str, ...]
     cost: float = 1.0
     needs: ResourcesSection = field(default_factory=_no_needs)
+    imports: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,18 @@ SCRIPT = "slurm.sh"
 LOG = "slurm.txt"  # output of Slurm itself and of the setup commands; the run writes into log.txt
 END = "slurm.end"  # id of the job, the stage that ended, its exit code
 RUN, SETUP = "run", "setup"
-SECRET = ("HF_TOKEN",)  # not to be written into a file; comes with the environment, or by `setup`
+# Variables that are written into the script, which others may read. A token or another secret comes
+# with the environment, or by `setup`.
+WRITTEN = frozenset(
+    {"COTBAL_CACHE", "COTBAL_JUDGE_MODEL", "COTBAL_MAX_PIXELS", "PYTHONPATH"}
+    | {"HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_ASSETS_CACHE", "HF_MODULES_CACHE"}
+    | {"HF_XET_CACHE", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "HF_ENDPOINT", "HF_DEBUG"}
+    | {"HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_SYMLINKS", "HF_HUB_DISABLE_TELEMETRY"}
+    | {"HF_HUB_DISABLE_SYMLINKS_WARNING", "HF_HUB_DISABLE_EXPERIMENTAL_WARNING"}
+    | {"HF_HUB_DISABLE_IMPLICIT_TOKEN", "HF_HUB_DISABLE_XET", "HF_HUB_DISABLE_UPDATE_CHECK"}
+    | {"HF_HUB_ENABLE_HF_TRANSFER", "HF_XET_HIGH_PERFORMANCE", "HF_HUB_ETAG_TIMEOUT"}
+    | {"HF_HUB_DOWNLOAD_TIMEOUT", "TOKENIZERS_PARALLELISM"}
+)
 SAVE_SECONDS = 120  # before its time is over a run is asked to save
 MAIN = Node("$SLURM_NODEID", "$COTBAL_MAIN", "$COTBAL_PORT")
 
@@ -94,11 +105,11 @@ def _pattern(path: Path) -> str:
 def script(job: Job, environment: Mapping[str, str]) -> str:
     """The batch script: set up, execute the run on every node, and leave a note of how it ended.
 
-    It holds the variables that the driver passes on, since a cluster may pass none. The run is a
+    It holds the variables in `WRITTEN`, since a cluster may pass none. The run is a
     step of its own (`srun`), because Slurm signals steps before it takes the node away.
     """
     directory = job.directory.resolve()
-    passed = {name: value for name, value in passed_on().items() if name not in SECRET}
+    passed = {name: value for name, value in passed_on().items() if name in WRITTEN}
     lines = [
         "#!/bin/bash",
         f"end={shlex.quote(str(directory / END))}",

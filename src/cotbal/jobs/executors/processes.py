@@ -10,12 +10,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cotbal.errors import CotbalError
 from cotbal.jobs.executors import Job, Outcome, Resources, log_tail, thread_environment
+from cotbal.jobs.executors._forks import Forked, Forks
 from cotbal.jobs.launching import launched
 from cotbal.training.environment import PARENT, PREEMPTIBLE
 
@@ -40,8 +41,13 @@ class Slots:
 class _Running:
     job: Job
     devices: list[str | None]
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     started: float
+
+    @property
+    def lost(self) -> bool:
+        """Whether its process ended only because the one that forked it did."""
+        return isinstance(self.process, Forked) and self.process.lost
 
 
 def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
@@ -76,26 +82,30 @@ def _run(
     waiting = sorted(jobs, key=lambda job: -job.cost)
     free = list(slots.devices)
     running: list[_Running] = []
-    try:
-        while waiting or running:
-            while len(running) < workers and (job := _next(waiting, len(free))) is not None:
-                waiting.remove(job)
-                taken, free = free[: _slots_of(job)], free[_slots_of(job) :]
-                try:
-                    with uninterrupted():
-                        running.append(_start(job, taken, slots.threads, resources))
-                except OSError as error:
-                    free += taken
-                    yield Outcome(job, False, 0.0, f"{job.name} could not start: {error}")
-            ended = [one for one in running if one.process.poll() is not None]
-            for one in ended:
-                running.remove(one)
-                free += one.devices
-                yield _outcome(one)
-            if not ended:
-                time.sleep(0.05)
-    finally:
-        stop([one.process for one in running], SAVE_SECONDS)
+    with closing(Forks(len(jobs) > len(set(free)))) as forks:
+        try:
+            while waiting or running:
+                while len(running) < workers and (job := _next(waiting, len(free))) is not None:
+                    waiting.remove(job)
+                    taken, free = free[: _slots_of(job)], free[_slots_of(job) :]
+                    try:
+                        with uninterrupted():
+                            running.append(_start(job, taken, slots.threads, resources, forks))
+                    except OSError as error:
+                        free += taken
+                        yield Outcome(job, False, 0.0, f"{job.name} could not start: {error}")
+                ended = [one for one in running if one.process.poll() is not None]
+                for one in ended:
+                    running.remove(one)
+                    free += one.devices
+                    if one.lost:
+                        waiting.insert(0, one.job)
+                    else:
+                        yield _outcome(one)
+                if not ended:
+                    time.sleep(0.05)
+        finally:
+            stop([one.process for one in running], SAVE_SECONDS)
 
 
 def _slots_of(job: Job) -> int:
@@ -133,19 +143,23 @@ def visible_gpus() -> list[str]:
     return [str(i) for i, line in enumerate(listing.stdout.splitlines()) if line.startswith("GPU")]
 
 
-def _start(job: Job, taken: list[str | None], threads: int, resources: Resources) -> _Running:
+def _start(
+    job: Job, taken: list[str | None], threads: int, resources: Resources, forks: Forks
+) -> _Running:
     share = max(1, threads * len(taken) // job.needs.processes)
     environment = {**thread_environment(resources.threads or share), **resources.environment}
     gpus = [device for device in taken if device is not None]
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    process = start(launched(job.command, job.needs), job.directory, environment)
+    process = forks.start(job, _variables(environment)) or start(
+        launched(job.command, job.needs), job.directory, environment
+    )
     return _Running(job, taken, process, time.monotonic())
 
 
 def _outcome(ended: _Running) -> Outcome:
     seconds = time.monotonic() - ended.started
-    code = ended.process.returncode
+    code = ended.process.wait()
     message = "" if code == 0 else failure(ended.job, code)
     return Outcome(ended.job, code == 0, seconds, message)
 
@@ -163,7 +177,6 @@ def start(
         OSError: there is no such program, or the directory cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    steering = {PREEMPTIBLE: "1", PARENT: str(os.getpid())}
     with (directory / "log.txt").open("ab") as log:
         # A session of its own: Ctrl-C reaches the driver alone, which stops its workers in order.
         return subprocess.Popen(
@@ -171,9 +184,14 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={**os.environ, **environment, **steering},
+            env=_variables(environment),
             start_new_session=True,
         )
+
+
+def _variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """All variables of a process that ends with this one."""
+    return {**os.environ, **environment, PREEMPTIBLE: "1", PARENT: str(os.getpid())}
 
 
 @contextmanager
@@ -194,7 +212,7 @@ def uninterrupted() -> Iterator[None]:
             signal.raise_signal(signum)
 
 
-def stop(processes: Sequence[subprocess.Popen[bytes]], grace: float) -> None:
+def stop(processes: Sequence[subprocess.Popen[bytes] | Forked], grace: float) -> None:
     """Terminate every process, and kill those that still run after `grace` seconds, or when this is
     interrupted.
     """

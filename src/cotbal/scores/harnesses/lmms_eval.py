@@ -53,7 +53,7 @@ def read(directory: Path) -> Evaluation:
 def _content(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ScoresError(f"{path}: expected a result file of lmms-eval; {error}") from None
     kinds = dict.fromkeys(("results", "n-samples", "config"), dict) | {"date": str}
     wrong = [
@@ -152,13 +152,16 @@ def _metrics(path: Path, task: str, entries: Mapping[str, Any]) -> dict[str, flo
 def _rows(results: Path, task: str) -> tuple[Row, ...]:
     """The rows of the file of samples beside a result file; empty where there is none."""
     name = results.name.replace("_results.json", f"_samples_{task}.jsonl")
-    path = results.with_name(name)
-    if not path.exists():
-        return ()
+    path = results.parent / name
     try:
+        results.with_name(name)  # a task's name must not lead elsewhere
+        if not path.exists():
+            return ()
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ScoresError(f"{path}: expected the answers that lmms-eval wrote; {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ScoresError(
+            f"{path!s:.300}: expected the answers that lmms-eval wrote; {error}"
+        ) from None
     # Not splitlines(): JSON may hold other line separators of Unicode inside a text.
     lines = enumerate(text.split("\n"), 1)
     rows = [_row(line, f"{path}, line {number}") for number, line in lines if line]
@@ -168,7 +171,7 @@ def _rows(results: Path, task: str) -> tuple[Row, ...]:
 def _row(line: str, place: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ScoresError(f"{place}: expected one JSON value; {error}") from None
     if not isinstance(row, dict) or not isinstance(row.get("doc_id"), int):
         raise ScoresError(

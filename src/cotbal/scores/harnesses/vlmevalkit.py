@@ -77,7 +77,7 @@ def _metrics(path: Path) -> dict[str, float]:
         text = path.read_text(encoding="utf-8-sig")
         is_json = path.suffix == ".json"
         named = list(_of_mapping(json.loads(text)) if is_json else _of_table(_table(path, text)))
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise ScoresError(f"{path}: expected a score file of VLMEvalKit; {error}") from None
     metrics: dict[str, float] = {}
     for name, cell in named:

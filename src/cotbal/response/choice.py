@@ -1,0 +1,114 @@
+"""Weights chosen for a goal, and what they are predicted to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cotbal.response.headroom import Headroom
+from cotbal.response.shapes import PerTask
+from cotbal.scores.interval import Interval
+
+MEAN, WORST = "mean", "worst"
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A task that must not fall below its floor.
+
+    Attributes:
+        floor: smallest change that is accepted, in % of the score, at most 0.
+        bound: predicted change minus one standard error at the chosen weights.
+    """
+
+    task: str
+    floor: float
+    bound: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Weights for a goal, and what they are predicted to do.
+
+    Attributes:
+        goal: `mean`, `worst` or task names separated by commas, in the order of the scores.
+        weights: of every task, mean 1.
+        keep_equal: whether no other guarded weights promise more; the weights are then all 1.
+        gain: predicted change of the goal, in % of the scores at equal weights; of `worst` that of
+            the task with the smallest, or of the lowest score in % of single-task scores.
+        changes: predicted change of every scored task, averaged over many runs.
+        guards: the guarded tasks.
+        unguarded: tasks that cannot be guarded at this size, and why.
+        headroom: what weights can do for the mean over the tasks that count.
+        max_step: largest number of doublings that was allowed.
+        warnings: what to know before using the weights.
+        single_task: scores of the models trained on one task alone that `worst` compares with;
+            empty for all other goals, and where there are none.
+        by_ratios: whether the trials differed in sampling ratios, which `weights` then multiply.
+    """
+
+    goal: str
+    weights: Mapping[str, float]
+    keep_equal: bool
+    gain: Interval
+    changes: Mapping[str, Interval]
+    guards: tuple[Guard, ...]
+    unguarded: Mapping[str, str]
+    headroom: Headroom
+    max_step: float
+    warnings: tuple[str, ...]
+    single_task: Mapping[str, float] = field(default_factory=dict)
+    by_ratios: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """What the weights, or sampling ratios, are predicted to do for the goal."""
+        lever = "sampling ratios" if self.by_ratios else "weights"
+        if self.keep_equal:
+            return (
+                f"Keep equal {lever}: no other guarded {lever} raise {self._goal_words} by more"
+                " than one standard error."
+            )
+        gain = self.gain
+        return (
+            f"These {lever} change {self._goal_words} by {gain.value:+.1f} %"
+            f" [{gain.low:+.1f}, {gain.high:+.1f}]."
+        )
+
+    @property
+    def _goal_words(self) -> str:
+        words = {MEAN: "the mean over tasks", WORST: "the task that gains least"}
+        if self.single_task:
+            words[WORST] = "the lowest score, relative to single-task models,"
+        several = "the mean of " if "," in self.goal else ""
+        return words.get(self.goal, several + self.goal.replace(",", " and "))
+
+    def ratios(self, reference: PerTask | None) -> dict[str, float] | None:
+        """Sampling ratios that do the same, where trials differed in them; their sum is 1."""
+        if reference is None:
+            return None
+        weights = np.array(list(self.weights.values()))
+        sampled = weights * reference
+        ratios = sampled / sampled.sum()
+        return dict(zip(self.weights, ratios.tolist(), strict=True))
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain JSON; changes in %."""
+        return {
+            "goal": self.goal,
+            "sentence": self.sentence,
+            "lever": "ratios" if self.by_ratios else "weights",
+            "weights": dict(self.weights),
+            "keep_equal": self.keep_equal,
+            "gain": self.gain.to_json(),
+            "changes": {task: change.to_json() for task, change in self.changes.items()},
+            "guards": [vars(guard) for guard in self.guards],
+            "not_guarded": dict(self.unguarded),
+            "headroom": self.headroom.to_json(),
+            "max_step": self.max_step,
+            "single_task": dict(self.single_task),
+            "warnings": list(self.warnings),
+        }
