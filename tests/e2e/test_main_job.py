@@ -121,7 +121,7 @@ def test_files_are_as_the_page_of_the_run_directory_shows_them(
 
 def test_the_page_of_the_run_directory_names_every_file(undisturbed: Path) -> None:
     files = [path.relative_to(undisturbed) for path in undisturbed.rglob("*") if path.is_file()]
-    patterned = ("checkpoint", "portions", "generations", "scores")  # of models, and after tasks
+    patterned = ("checkpoint", "portions", "images", "generations", "scores")  # and after tasks
     names = {path.name for path in files if not set(patterned) & set(path.parts)}
     assert len(names) > 12
     assert sorted(name for name in names if name not in tree()) == []

@@ -10,8 +10,16 @@ from typing import Any
 from helpers.parsing import blocks, text_of
 
 PAGE = text_of("docs/run_directory.md")
-# Of tasks, metrics, fields and generation settings; a user has others.
-NAMES = {"ocr", "vqa", "exact_match", "category", "repetition_penalty", "do_sample"}
+# Of tasks, metrics, fields, files and generation settings; a user has others.
+NAMES = {
+    "ocr",
+    "vqa",
+    "exact_match",
+    "category",
+    "model.safetensors",
+    "repetition_penalty",
+    "do_sample",
+}
 
 
 def tree() -> str:

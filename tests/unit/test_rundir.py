@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -7,10 +8,15 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cotbal.data.files import (
     append_jsonl,
@@ -19,8 +25,11 @@ from cotbal.data.files import (
     now,
     read_json,
     read_jsonl,
+    read_rows,
     write_json,
     write_jsonl,
+    write_rows,
+    write_sealed,
     write_text,
 )
 from cotbal.errors import RunError
@@ -90,6 +99,17 @@ def test_rows_that_cannot_be_written_leave_no_file(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_jsonl(tmp_path / "rows.jsonl", [{"a": 1}, {"b": object()}])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_json_holds_no_number_that_is_not_finite(tmp_path: Path, number: float) -> None:
+    writes = {"a.json": write_json, "a.jsonl": append_jsonl}
+    for name, write in writes.items():
+        with pytest.raises(ValueError, match="JSON"):
+            write(tmp_path / name, {"loss": number})
+    with pytest.raises(ValueError, match="JSON"):
+        write_jsonl(tmp_path / "rows.jsonl", [{"loss": number}])
+    assert not any(path.stat().st_size for path in tmp_path.iterdir())
 
 
 def test_a_file_has_the_usual_permissions(tmp_path: Path) -> None:
@@ -240,3 +260,58 @@ def test_a_file_of_ours_that_was_broken_is_named(tmp_path: Path, content: bytes)
     (tmp_path / "plan.json").write_bytes(content)
     with pytest.raises(RunError, match=r"plan\.json: expected JSON as cotbal writes it"):
         read_json(tmp_path / "plan.json")
+
+
+ROWS = [{"id": number, "answer": f"frog {number}"} for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: content[: content.rindex(b"\n", 0, -1) + 1],
+        lambda content: content.replace(b"frog 7", b"frog 8"),
+        lambda content: bytes(len(content)),
+        lambda content: b"",
+    ],
+    ids=["half", "last line", "letter", "zeros", "empty"],
+)
+def test_rows_are_read_as_they_were_written(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    write_rows(path, ROWS)
+    assert read_rows(path) == ROWS
+    path.write_bytes(damage(path.read_bytes()))
+    with raises(RunError, "damaged-file", path):
+        read_rows(path)
+
+
+def test_rows_of_earlier_versions_have_no_digest(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    write_jsonl(path, ROWS)
+    assert read_rows(path) == ROWS
+    path.write_bytes(path.read_bytes()[:-9])
+    with raises(RunError, "broken-file", path):
+        read_rows(path)
+
+
+def test_a_digest_is_as_sha256sum_writes_it(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", ROWS)
+    digest = hashlib.sha256((tmp_path / "rows.jsonl").read_bytes()).hexdigest()
+    assert (tmp_path / "rows.jsonl.sha256").read_text() == f"{digest}  rows.jsonl\n"
+
+
+@given(st.data())
+def test_no_changed_letter_of_sealed_json_is_read(data: st.DataObject) -> None:
+    content = {"score": 0.8125, "samples": [1.0, 0.5], "task": "ö", "clusters": {"3": 1}}
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "scores.json"
+        write_sealed(path, content)
+        assert read_json(path) == content
+        text = path.read_text()
+        place = data.draw(st.integers(0, len(text) - 1))
+        letter = data.draw(st.sampled_from('0123456789ae{}[],:" \n.'))
+        path.write_text(text[:place] + letter + text[place + 1 :])
+        with suppress(RunError):
+            assert {key: read_json(path).get(key) for key in content} == content

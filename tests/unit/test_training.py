@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from cotbal.data.batches.order import Mixed
 from cotbal.data.batches.packing import packed
 from cotbal.data.files import default_cache, read_jsonl
 from cotbal.data.reading.records import open_records
-from cotbal.errors import CotbalError, DataError
+from cotbal.errors import CotbalError, DataError, RunError
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import final_run
 from cotbal.training import train as training
@@ -106,6 +107,43 @@ def test_resuming_in_the_middle_changes_nothing(
             assert one[key] == other[key], key
 
 
+def cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def zeroed(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize(
+    ("damage", "names", "rest"),
+    [
+        (cut_in_half, ["optimizer.pt"], 1),
+        (zeroed, ["trained.safetensors"], 1),
+        (cut_in_half, ["complete"], 1),
+        (Path.unlink, ["rng_state.pth", "trainer_state.json"], 0),
+    ],
+)
+def test_a_damaged_partial_checkpoint_is_put_aside(
+    recipe_file: Path, tmp_path: Path, damage: Callable[[Path], None], names: list[str], rest: int
+) -> None:
+    """The one before it is used; without any, the training starts over."""
+    recipe = load_recipe(recipe_file)
+    train(recipe, "ew", tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(recipe, "ew", tmp_path / "cut", stop_after=5)
+    partial = tmp_path / "cut" / "partial"
+    checkpoints = [partial / "checkpoint-2", partial / "checkpoint-4"]
+    for checkpoint, name in zip(checkpoints[rest:], names, strict=True):
+        damage(checkpoint / name)
+    begun: list[int] = []
+    train(recipe, "ew", tmp_path / "cut", report=lambda done, *_: begun.append(done))
+    assert begun[0] == (3 if rest else 1)
+    assert len(list(partial.glob("damaged-*"))) == len(names)
+    files = [tmp_path / name / "checkpoint" / "model.safetensors" for name in ("whole", "cut")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def test_who_is_told_to_stop_saves_first(recipe_file: Path, tmp_path: Path) -> None:
     """In the middle between two partial checkpoints; what is left to do ends with the weights of a
     whole training.
@@ -141,6 +179,35 @@ def test_who_is_told_to_stop_saves_first(recipe_file: Path, tmp_path: Path) -> N
     ], "at the last step there is nothing to stop any more"
     files = [directory / "checkpoint" / "model.safetensors" for directory in (whole, cut)]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_diverged_training_fails_with_its_step_and_leaves_no_model(
+    recipe_file: Path, tmp_path: Path
+) -> None:
+    hot = ("optimization.learning_rate=1.0e30", "optimization.warmup_ratio=0")
+    recipe = load_recipe(recipe_file, hot)
+    with raises(RunError, "diverged", "step 2", "color", "paint"):
+        train(recipe, "cotbal", tmp_path)
+    assert not (tmp_path / "checkpoint").exists()
+    assert [line["step"] for line in read_jsonl(tmp_path / "training.jsonl")] == [1]
+
+
+def test_parameters_that_are_not_finite_after_the_last_step_are_not_saved(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = torch.optim.AdamW.step
+
+    def overflowing(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        result = step(optimizer, *args, **kwargs)
+        parameter = optimizer.param_groups[0]["params"][0]
+        if optimizer.state[parameter]["step"] == STEPS:
+            parameter.data.mul_(torch.inf)
+        return result
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", overflowing)
+    with raises(RunError, "diverged"):
+        train(load_recipe(recipe_file), "ew", tmp_path)
+    assert not (tmp_path / "checkpoint").exists()
 
 
 def test_processes_that_make_the_batches_change_nothing(recipe_file: Path, tmp_path: Path) -> None:

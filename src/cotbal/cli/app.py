@@ -10,6 +10,7 @@ import shlex
 import shutil
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -84,6 +85,10 @@ app.add_typer(imports.app, name="import")
 app.add_typer(prepare.app, name="prepare")
 
 
+# Ignored by default, and sent by no program to end another; None on Windows.
+REMINDER: signal.Signals | None = getattr(signal, "SIGURG", None)
+REMINDER_SECONDS = 0.5
+
 # Errors of a disk or directory that the user named. Any other error with a file is a bug of ours.
 _OF_THE_DISK = {
     errno.EACCES,
@@ -110,18 +115,55 @@ class _Stopped(BaseException):
         self.exit_code = 128 + number
 
 
-def _stop(number: int, _frame: object) -> None:
-    notice = "Stopping. Runs may save a checkpoint first; press Ctrl-C again to end them at once."
-    print(f"\n{notice}", file=sys.stderr)
-    raise _Stopped(number)
+class _Stopping:
+    """Handler of SIGINT and SIGTERM: raises `_Stopped`, and again until it arrives at `main`.
+
+    Python ignores what is raised inside a callback of a weak reference or a `__del__`, where a
+    signal may be handled too, and the command would continue.
+    """
+
+    def __init__(self) -> None:
+        self.arrived = threading.Event()
+        self.number = 0
+
+    def __call__(self, number: int, _frame: object) -> None:
+        notice = "Runs may save a checkpoint first; press Ctrl-C again to end them at once."
+        print(f"\nStopping. {notice}", file=sys.stderr)
+        first, self.number = not self.number, number
+        if first and REMINDER is not None:
+            signal.signal(REMINDER, self._raise_if_lost)
+            threading.Thread(target=self._remind, daemon=True).start()
+        raise _Stopped(number)
+
+    def _remind(self) -> None:
+        main_thread = threading.main_thread().ident
+        assert main_thread is not None
+        assert REMINDER is not None
+        while not self.arrived.wait(REMINDER_SECONDS):
+            signal.pthread_kill(main_thread, REMINDER)
+
+    def _raise_if_lost(self, *_: object) -> None:
+        error = sys.exc_info()[1]
+        while error is not None and not isinstance(error, _Stopped):
+            error = error.__context__
+        if error is None and not self.arrived.is_set():
+            raise _Stopped(self.number)
 
 
 def main() -> None:
     """Run the command line; a user's error, or a disk's, is one message and exit code 2, Ctrl-C is
     130.
     """
-    signal.signal(signal.SIGINT, _stop)
-    signal.signal(signal.SIGTERM, _stop)
+    stopping = _Stopping()
+    signal.signal(signal.SIGINT, stopping)
+    signal.signal(signal.SIGTERM, stopping)
+    try:
+        _run()
+    finally:
+        stopping.arrived.set()
+
+
+def _run() -> None:
     try:
         app()
     except CotbalError as error:

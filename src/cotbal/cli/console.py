@@ -78,4 +78,4 @@ def warn(messages: Iterable[str]) -> None:
 
 def print_json(content: Any) -> None:
     """Print what `--json` gives."""
-    print(json.dumps(content, indent=1, ensure_ascii=False))
+    print(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
 from cotbal.errors import RunError
+from cotbal.scores.sealed import sealed, unsealed
 
 
 def write_text(path: Path, text: str) -> None:
@@ -42,25 +46,81 @@ def whole_file(path: Path, durable: bool = True) -> Iterator[TextIO]:
 
 
 def write_json(path: Path, content: Any, durable: bool = True) -> None:
-    """Write JSON atomically; `durable` as in `whole_file`."""
+    """Write JSON atomically; `durable` as in `whole_file`.
+
+    Raises:
+        ValueError: a number is not finite, which JSON cannot express.
+    """
     with whole_file(path, durable) as file:
-        file.write(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+        file.write(_json(content, indent=1) + "\n")
+
+
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON with its digest, which `read_json` compares."""
+    write_json(path, sealed(content))
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
     """Write one JSON value per line, atomically."""
     with whole_file(path) as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        file.writelines(_json(row) + "\n" for row in rows)
+
+
+def write_rows(path: Path, rows: Iterable[Any]) -> None:
+    """Write one JSON value per line, atomically, and a digest of the file beside it."""
+    digest = hashlib.sha256()
+    with whole_file(path) as file:
+        for row in rows:
+            line = _json(row) + "\n"
+            digest.update(line.encode())
+            file.write(line)
+        write_text(digest_of(path), f"{digest.hexdigest()}  {path.name}\n")
+
+
+def digest_of(path: Path) -> Path:
+    """The digest beside a file, as `sha256sum --check` reads it."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def read_rows(path: Path) -> list[Any]:
+    """The values that `write_rows` wrote.
+
+    Raises:
+        RunError: the file does not have the digest beside it, or has none and a broken line.
+    """
+    content, beside = path.read_bytes(), digest_of(path)
+    expected = beside.read_text(encoding="utf-8", errors="replace") if beside.exists() else ""
+    known = re.match(r"[0-9a-f]{64}(?= )", expected)
+    if known and known[0] != hashlib.sha256(content).hexdigest():
+        raise RunError(
+            f"{path}: expected the file whose digest is in {beside.name}; found another: it is"
+            " damaged, or was edited. Remove the directory of its run and rerun the command",
+            "damaged-file",
+        )
+    try:
+        *lines, end = content.decode().split("\n")
+        if end:
+            raise ValueError("the last line has no end")
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise RunError(
+            f"{path}: expected one JSON value per line; found a broken line ({error})",
+            "broken-file",
+        ) from None
+
+
+def _json(content: Any, indent: int | None = None) -> str:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 def read_json(path: Path) -> Any:
     """Read a JSON file that cotbal wrote.
 
     Raises:
-        RunError: it is broken.
+        RunError: it is broken, or does not have the digest that it holds.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return unsealed(json.loads(path.read_text(encoding="utf-8")), path)
     except ValueError as error:
         raise RunError(
             f"{path}: expected JSON as cotbal writes it; found a broken file ({error})",
@@ -87,7 +147,7 @@ def append_jsonl(path: Path, row: Any) -> None:
     """Add one line; the only kind of file that grows in place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.write(_json(row) + "\n")
 
 
 @contextmanager
@@ -145,3 +205,9 @@ def default_cache() -> Path:
     chosen = os.environ.get("COTBAL_CACHE")
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(chosen) if chosen else Path(home) / "cotbal"
+
+
+@cache
+def image_cache(directory: Path) -> Path:
+    """Where images from inside records are, in a directory of converted records."""
+    return (directory / "images").resolve()

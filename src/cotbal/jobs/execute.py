@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cotbal import plugins
-from cotbal.data.files import archive, is_locked, now, read_json, write_json
+from cotbal.data.files import archive, is_locked, now, read_json, write_json, write_sealed
 from cotbal.errors import MissingDependency, RunError, RunsFailed
+from cotbal.jobs.checkpoint_files import checkpoint_stat, lost_files
 from cotbal.jobs.executors import Job, Outcome, Resources, forget_handle
 from cotbal.jobs.inputs import differences, identity
 from cotbal.jobs.plan import Planned, Prepared
@@ -126,9 +127,11 @@ def _need_packages(works: Sequence[Work], options: Options) -> None:
 def _entry(prepared: Prepared, work: Work, options: Options) -> _Entry:
     planned, paths = work.planned, work.paths
     recipe, checkpoint = prepared.recipe_of(planned), prepared.checkpoint_of(planned)
-    content = identity(recipe, planned.run, prepared.inputs, checkpoint, work.weights)
+    content = identity(
+        recipe, planned.run, prepared.inputs, checkpoint, work.weights, prepared.images
+    )
     before = read_json(paths.job)["identity"] if paths.job.exists() else content
-    changed = differences(before, content)
+    changed = [*differences(before, content), *_lost(paths)]
     if changed and not options.restart_changed:
         listed = "\n".join(f"  {line}" for line in changed)
         raise RunError(
@@ -140,6 +143,16 @@ def _entry(prepared: Prepared, work: Work, options: Options) -> _Entry:
     length = planned.work(prepared.plan.epochs)
     job = Job(planned.label, paths.root, command, length, recipe.resources, (WORKER,))
     return _Entry(work, content, job, bool(changed))
+
+
+def _lost(paths: RunPaths) -> list[str]:
+    """What is gone of a finished run. A model that was removed as a whole was not lost."""
+    if not paths.done:
+        return []
+    if not paths.job.exists():
+        return [f"{paths.job.name}: missing, so what the run was made from is not known"]
+    written = read_json(paths.outcome).get("checkpoint")
+    return lost_files(paths.checkpoint, written) if written and paths.checkpoint.exists() else []
 
 
 def _release(entries: Sequence[_Entry]) -> None:
@@ -178,6 +191,7 @@ def _settle(entry: _Entry, prepared: Prepared, options: Options) -> None:
         "keep_checkpoint": options.keep_checkpoints or planned.kind == "final",
         "ranks": entry.job.needs.processes,
         "identity": dict(entry.identity),
+        "checkpoint_stat": checkpoint_stat(prepared.recipe_of(planned).checkpoint),
         "tracking": None,
     }
     if options.trackers:
@@ -185,7 +199,7 @@ def _settle(entry: _Entry, prepared: Prepared, options: Options) -> None:
         id = tracking_id(paths.root, entry.identity)
         tracking = Tracking(options.trackers, project, group, planned.label, planned.kind, id)
         content["tracking"] = vars(tracking)
-    write_json(paths.job, content)
+    write_sealed(paths.job, content)
     paths.failure.unlink(missing_ok=True)
 
 

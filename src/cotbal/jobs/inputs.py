@@ -13,11 +13,12 @@ import numpy as np
 from cotbal.data.batches.lengths import Meter, open_meter, sampled_lengths
 from cotbal.data.checks.texts import need_sound_texts
 from cotbal.data.files import default_cache
+from cotbal.data.reading.image_states import ImageStates
 from cotbal.data.reading.records import Records, open_records
 from cotbal.data.sampling import Portioned, draw_portions, kept_records, write_manifest
 from cotbal.errors import DataError
 from cotbal.jobs.rundir import RunDir
-from cotbal.recipe.mixture import TRAIN, Task
+from cotbal.recipe.mixture import TRAIN, Task, set_name
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run
 from cotbal.scores.measure import problem_finder
@@ -27,6 +28,8 @@ from cotbal.scores.measure import problem_finder
 # whatever the checkpoint's generation settings are.
 CODE_VERSION = 3
 TOKEN_SAMPLE = 500  # records per task whose tokens are counted for the plan
+_CHOSEN = "records"  # which records of a file are used
+_DERIVED = (f".{_CHOSEN}", ".images", ".image_bytes")
 # Appendix C of the paper: a mini below this is too small to teach a task's format reliably
 FEW_RECORDS = 1000
 
@@ -38,8 +41,8 @@ class Inputs:
     Attributes:
         portions: task -> its kept training records in the order of its portions; of every task
             with training data.
-        digests: `<task>.<split>` -> SHA-256 of the file's bytes.
-        evaluation: `<task>.<split>` -> number of records.
+        opened: `set_name` -> the records of the file.
+        kept: `set_name` of every evaluation set -> indices of the records that are answered.
         dropped: descriptions of records left out because of their images.
         tokens: task -> valid tokens of a record that `model.max_length` leaves, a mean over a
             sample; empty without a tokenizer.
@@ -48,8 +51,8 @@ class Inputs:
     """
 
     portions: Mapping[str, Portioned]
-    digests: Mapping[str, str]
-    evaluation: Mapping[str, int]
+    opened: Mapping[str, Records]
+    kept: Mapping[str, np.ndarray]
     dropped: tuple[str, ...]
     tokens: Mapping[str, float]
     truncated: tuple[str, ...] = ()
@@ -59,6 +62,17 @@ class Inputs:
     def sizes(self) -> dict[str, Mapping[str, int]]:
         """Number of training records of every task and named portion."""
         return {task: portioned.sizes for task, portioned in self.portions.items()}
+
+    @property
+    def evaluation(self) -> dict[str, int]:
+        """`set_name` -> number of evaluation records."""
+        return {key: len(indices) for key, indices in self.kept.items()}
+
+    def used(self, run: Run, task: str, split: str) -> np.ndarray:
+        """Indices of the records of a file that a run trains on or answers."""
+        if split != TRAIN:
+            return self.kept[set_name(task, split)]
+        return self.portions[task].of(run.portions[task])
 
 
 def open_inputs(recipe: Recipe) -> Inputs:
@@ -87,8 +101,8 @@ def open_inputs(recipe: Recipe) -> Inputs:
 
 def _opened(recipe: Recipe, meter: Meter | None, cache: Path) -> Inputs:
     portions: dict[str, Portioned] = {}
-    digests: dict[str, str] = {}
-    evaluation: dict[str, int] = {}
+    opened: dict[str, Records] = {}
+    kept_of: dict[str, np.ndarray] = {}
     tokens: dict[str, float] = {}
     dropped: list[str] = []
     truncated: list[str] = []
@@ -98,10 +112,10 @@ def _opened(recipe: Recipe, meter: Meter | None, cache: Path) -> Inputs:
             if split != TRAIN:
                 _need_references(records, task.metrics_of(split))
             kept, lost = _kept(records, recipe, meter)
-            digests[f"{task.name}.{split}"] = records.digest
+            opened[set_name(task.name, split)] = records
             dropped += lost
             if split != TRAIN:
-                evaluation[f"{task.name}.{split}"] = len(kept)
+                kept_of[set_name(task.name, split)] = kept
                 continue
             portions[task.name] = draw_portions(kept, task.name, recipe.file.portions)
             if meter is not None:
@@ -109,8 +123,8 @@ def _opened(recipe: Recipe, meter: Meter | None, cache: Path) -> Inputs:
                 truncated += [remark] if remark else []
     return Inputs(
         portions,
-        digests,
-        evaluation,
+        opened,
+        kept_of,
         tuple(dropped),
         tokens,
         tuple(truncated),
@@ -216,11 +230,50 @@ def _missing_sets(recipe: Recipe) -> list[str]:
 
 
 def identity(
-    recipe: Recipe, run: Run, inputs: Inputs, checkpoint: str, weights: Mapping[str, float] | None
+    recipe: Recipe,
+    run: Run,
+    inputs: Inputs,
+    checkpoint: str,
+    weights: Mapping[str, float] | None,
+    images: ImageStates | None = None,
 ) -> dict[str, Any]:
     """Everything that determines the result of `run`, by content and never by path; `checkpoint` is
     its digest.
     """
+    states = images or ImageStates(recipe.images)
+    entries = {**settings_of(recipe, run, weights), "model.checkpoint": checkpoint}
+    for task, split in sets_of(recipe, run):
+        key = set_name(task, split)
+        entries |= content_of(key, inputs.opened[key], inputs.used(run, task, split), states)
+    return entries
+
+
+def sets_of(recipe: Recipe, run: Run) -> list[tuple[str, str]]:
+    """Task and split of every file of records that a run reads."""
+    sets = []
+    for name in run.tasks:
+        splits = {TRAIN} if name in run.portions else set()
+        splits |= {"validation"} if name in run.validation else set()
+        splits |= set(recipe.mixture[name].test) if name in run.test else set()
+        sets += [(name, split) for split in sorted(splits)]
+    return sets
+
+
+def content_of(
+    key: str, records: Records, indices: np.ndarray, images: ImageStates
+) -> dict[str, str]:
+    """The part of an identity that follows from one file of records, of which `indices` are used;
+    `key` is its `set_name`.
+    """
+    chosen = hashlib.sha256(indices.astype("<i8").tobytes()).hexdigest()
+    entries = {f"tasks.{key}": records.digest, f"tasks.{key}.{_CHOSEN}": chosen}
+    for kind, digest in images.entries(key, records, indices).items():
+        entries[f"tasks.{key}.{kind}"] = digest
+    return entries
+
+
+def settings_of(recipe: Recipe, run: Run, weights: Mapping[str, float] | None) -> dict[str, Any]:
+    """The part of an identity that follows from the recipe and the weights."""
     file = recipe.file
     no_effect = {  # on the result of a run
         "model": {"checkpoint", "gradient_checkpointing"},
@@ -239,7 +292,6 @@ def identity(
         fields = section.model_dump(mode="json", exclude=no_effect[name])
         entries |= {f"{name}.{field}": value for field, value in fields.items()}
     entries |= {
-        "model.checkpoint": checkpoint,
         "on_missing_image": file.on_missing_image,
         "code": CODE_VERSION,
         "run.weighting": run.weighting,
@@ -255,18 +307,22 @@ def identity(
         entries["run.ratios"] = dict(run.ratios)
     for name in run.tasks:
         entries[f"tasks.{name}.instruction"] = recipe.mixture[name].instruction
-        splits = {TRAIN} if name in run.portions else set()
-        splits |= {"validation"} if name in run.validation else set()
-        splits |= set(recipe.mixture[name].test) if name in run.test else set()
-        for split in sorted(splits):
-            entries[f"tasks.{name}.{split}"] = inputs.digests[f"{name}.{split}"]
     return entries
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One line for each entry of two identities that differs."""
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    lines = [f"{key}: was {_short(before.get(key))}, is {_short(now.get(key))}" for key in changed]
+    """One line for each entry of two identities that differs.
+
+    Which records are used, and their images, follow from other entries too, and job files of
+    earlier versions do not hold them: they are listed where nothing else differs and both hold
+    them.
+    """
+    if not any(key.endswith(f".{_CHOSEN}") for key in before):  # then names had their dots
+        now = {key.replace("%2E", "."): value for key, value in now.items()}
+    lines = [
+        f"{key}: was {_short(before.get(key))}, is {_short(now.get(key))}"
+        for key in _changed(before, now)
+    ]
     # Rows are shuffled from the order of the tasks on, so another order is another training.
     first, second = (list(identity.get("run.portions") or ()) for identity in (before, now))
     if first != second and sorted(first) == sorted(second):
@@ -274,19 +330,13 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    derived = [key for key in changed if key.endswith(_DERIVED)]
+    stated = [key for key in changed if key not in derived]
+    return stated or [key for key in derived if key in before and key in now]
+
+
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def checkpoint_digest(checkpoint: str) -> str:
-    """Hash of all files of a checkpoint directory; a hub name stands for itself."""
-    directory = Path(checkpoint)
-    if not directory.is_dir():
-        return checkpoint
-    digest = hashlib.sha256()
-    for path in sorted(p for p in directory.rglob("*") if p.is_file()):
-        digest.update(f"{path.relative_to(directory).as_posix()} {path.stat().st_size}\n".encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()

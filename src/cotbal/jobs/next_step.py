@@ -13,6 +13,7 @@ from cotbal.balance import balance as balance_scores
 from cotbal.balance.planning import Outlook, Step, expected_half_width, outlooks
 from cotbal.jobs.plan import Prepared, paths_of
 from cotbal.jobs.weigh import finished_matrices, units
+from cotbal.recipe.mixture import set_name
 from cotbal.recipe.runs import Run, cost, plan_probes, portion_size
 
 Sizes = Mapping[str, Mapping[str, int]]
@@ -73,7 +74,8 @@ def expected(prepared: Prepared) -> float | None:
     if not any(p.kind == "probe" for p in prepared.plan.runs):
         return None
     recipe, of_task = prepared.recipe, units(prepared.recipe)
-    samples = {task: prepared.inputs.evaluation[f"{task}.validation"] for task in of_task}
+    counts = prepared.inputs.evaluation
+    samples = {task: counts[set_name(task, "validation")] for task in of_task}
     settings = recipe.file.balance
     return expected_half_width(samples, of_task, settings, recipe.replicates, len(recipe.seeds))
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from cotbal.balance import Balance
 from cotbal.data.files import locked
+from cotbal.errors import RunError
+from cotbal.jobs.checkpoint_files import is_model_removed
 from cotbal.jobs.execute import Options
 from cotbal.jobs.plan import Kind, Prepared
 from cotbal.jobs.response import do_with_trials
@@ -88,7 +90,7 @@ def train(
 
     Raises:
         RunError: `cotbal` was asked for before there are weights, or `steer` before there are
-            trials.
+            trials, or the model of a finished run was removed.
     """
     name = method_of(prepared.recipe.mixture, weighting)
     with locked(prepared.root.lock):
@@ -97,7 +99,14 @@ def train(
         prepared, steered = with_weights(prepared)
         planned = [*prepared.plan.untrained, prepared.plan.named(name)]
         do(prepared, planned, options, steered)
-        return prepared.root.final(name)
+        paths = prepared.root.final(name)
+        if is_model_removed(paths):
+            raise RunError(
+                f"{paths.checkpoint}: expected the trained model; found none: it was removed after"
+                f" the training. To train it again, remove {paths.root} and rerun this command",
+                "missing-checkpoint",
+            )
+        return paths
 
 
 def run(prepared: Prepared, weightings: Sequence[str], options: Options) -> Balance | None:

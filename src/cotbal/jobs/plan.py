@@ -10,9 +10,12 @@ from functools import cached_property
 from typing import Any, Literal
 
 from cotbal.data.files import read_json, read_jsonl
+from cotbal.data.reading.image_states import ImageStates
 from cotbal.errors import RecipeError
-from cotbal.jobs.inputs import Inputs, checkpoint_digest
+from cotbal.jobs.checkpoint_files import checkpoint_digest
+from cotbal.jobs.inputs import Inputs
 from cotbal.jobs.rundir import RunDir
+from cotbal.recipe.mixture import set_name
 from cotbal.recipe.ratios import passes
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import UNTRAINED, Run, cost, drawn, final_run, held
@@ -173,6 +176,12 @@ class Prepared:
         return self._probe_checkpoint if planned.kind == "probe" else self._checkpoint
 
     @cached_property
+    def images(self) -> ImageStates:
+        """The states of the images, with those that an earlier command left in the directory."""
+        file = self.recipe.file
+        return ImageStates(self.recipe.images, self.root.images, file.digest_images)
+
+    @cached_property
     def _checkpoint(self) -> str:
         return checkpoint_digest(self.recipe.checkpoint)  # reads all of its bytes: once is enough
 
@@ -262,9 +271,10 @@ def _need_few_passes(recipe: Recipe, run: Run, inputs: Inputs) -> None:
 
 
 def _answers(recipe: Recipe, run: Run, inputs: Inputs) -> int:
-    validation = sum(inputs.evaluation[f"{task}.validation"] for task in run.validation)
-    tests = (f"{task}.{split}" for task in run.test for split in recipe.mixture[task].test)
-    return validation + sum(inputs.evaluation[name] for name in tests)
+    counts = inputs.evaluation
+    tests = (set_name(task, split) for task in run.test for split in recipe.mixture[task].test)
+    names = (*(set_name(task, "validation") for task in run.validation), *tests)
+    return sum(counts[name] for name in names)
 
 
 def _seconds(paths: RunPaths) -> float | None:

@@ -21,6 +21,7 @@ class RunDir:
 
     recipe = Below("recipe.yaml")  # the resolved recipe
     plan = Below("plan.json")  # every run with its cost
+    images = Below("images")  # sizes, times and states of the images, by file of records
     lock = Below("lock")  # held while a command works here
     driver = Below("driver.json")  # which process holds the lock
     score_table = Below("scores.csv")  # the score matrix
@@ -89,8 +90,10 @@ class RunDir:
 
 
 def _folder(run: str) -> str:
-    # A fraction is what follows the last `-`, so no two runs of a kind share a folder.
-    return run.replace(":", "-").replace("/", "_")
+    # No two runs of a kind share a folder: a fraction is what follows the last `-`, and a unit may
+    # be called as if it were alone on its mini, or archived.
+    plain = run.replace("solo:mini-", "solo:%6Dini-").replace(".old-", "%2Eold-")
+    return plain.replace(":", "-").replace("/", "_")
 
 
 class SubmissionPaths(RunPaths):

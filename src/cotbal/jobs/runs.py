@@ -7,9 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cotbal.data.files import read_json, write_json, write_text
+from cotbal.data.files import read_json, write_sealed, write_text
 from cotbal.errors import CotbalError, RecipeError, RunError
 from cotbal.jobs.await_scores import need_scores
+from cotbal.jobs.checkpoint_files import is_model_removed
 from cotbal.jobs.execute import Options, Work, execute
 from cotbal.jobs.inputs import open_inputs, small_minis, warnings, write_portions
 from cotbal.jobs.plan import Kind, Planned, Prepared, make_plan
@@ -53,6 +54,11 @@ def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> P
     inputs = open_inputs(recipe)
     planned = make_plan(recipe, inputs, runs, root)
     remarks = [*warnings(recipe, inputs), *_too_short(recipe, planned.runs, methods)]
+    remarks += [
+        f"{p.paths.checkpoint} was removed after its training; its scores are kept"
+        for p in planned.runs
+        if is_model_removed(p.paths)
+    ]
     if any(kind == "probe" for _, kind in runs):
         remarks = small_minis(recipe, inputs) + remarks
     return Prepared(recipe, inputs, planned, root, tuple(remarks))
@@ -109,8 +115,9 @@ def _write_plan(prepared: Prepared) -> None:
         entry["share"] for entry in content["runs"] if entry["kind"] == "probe"
     )
     content["sizes"] = {task: dict(sizes) for task, sizes in prepared.inputs.sizes.items()}
-    write_json(prepared.root.plan, content)
+    write_sealed(prepared.root.plan, content)
     write_portions(prepared.recipe, prepared.inputs, prepared.root)
+    prepared.images.save()
 
 
 def _others(prepared: Prepared, planned: set[str]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cotbal.data.files import read_json, read_jsonl, write_json
+from cotbal.data.files import read_json, read_rows, write_sealed
 from cotbal.errors import RunError
 from cotbal.scores.matrix import Samples, ScoreMatrix, matrix_of_samples
 from cotbal.scores.measure import given_by, is_stale, load_metric, measure, source_of
@@ -91,9 +91,19 @@ def awaited(paths: RunPaths, task: str, split: str, metrics: Sequence[str]) -> l
 
 
 def read_scores_file(paths: RunPaths, task: str, split: str) -> dict[str, Any]:
-    """The file that `write_scores` writes; without any metric where there is none."""
+    """The file that `write_scores` writes; without any metric where there is none, or a damaged one
+    that can be computed again.
+
+    Raises:
+        RunError: it is damaged, and there are no answers.
+    """
     file = paths.scores(task, split)
-    content: dict[str, Any] = read_json(file) if file.exists() else {"metrics": {}}
+    try:
+        content: dict[str, Any] = read_json(file) if file.exists() else {"metrics": {}}
+    except RunError:
+        if not paths.generations(task, split).exists():
+            raise
+        return {"metrics": {}}
     return content
 
 
@@ -111,11 +121,11 @@ def write_scores(paths: RunPaths, task: str, split: str, metrics: Sequence[str])
             " file",
             "missing-file",
         )
-    rows = read_jsonl(answers)
+    rows = read_rows(answers)
     entries = read_scores_file(paths, task, split)["metrics"]
     entries |= {metric: _scored(metric, rows) for metric in metrics if not given_by(metric)}
     content = {"task": task, "split": split, **describe(rows), "metrics": entries}
-    write_json(paths.scores(task, split), content)
+    write_sealed(paths.scores(task, split), content)
 
 
 def describe(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from cotbal.balance import balance as balance_scores
 from cotbal.balance.agreement import Agreement, agreement
 from cotbal.balance.algorithm import WeightDraws
 from cotbal.balance.probes import replicate_name
-from cotbal.data.files import write_json, write_text
+from cotbal.data.files import write_sealed, write_text
 from cotbal.errors import CotbalError, RunError
 from cotbal.jobs.plan import Prepared, label_of, paths_of
 from cotbal.jobs.rundir import RunDir
@@ -104,14 +104,14 @@ def units(recipe: Recipe) -> dict[str, str]:
 def write_balance(root: RunDir, matrix: ScoreMatrix, result: Balance) -> None:
     """Write the score matrix, what follows from it, and the weights of the units."""
     write_text(root.score_table, matrix.to_csv())
-    write_json(root.balance, result.to_json())
-    write_json(root.weights, {"weights": result.weights, "tasks": result.weights})
+    write_sealed(root.balance, result.to_json())
+    write_sealed(root.weights, {"weights": result.weights, "tasks": result.weights})
 
 
 def write_weights(root: RunDir, mixture: Mixture, weights: Mapping[str, float]) -> None:
     """Write unit -> weight and task -> weight."""
     content = {"weights": dict(weights), "tasks": task_weights(mixture, weights)}
-    write_json(root.weights, content)
+    write_sealed(root.weights, content)
 
 
 def task_weights(mixture: Mixture, weights: Mapping[str, float]) -> dict[str, float]:

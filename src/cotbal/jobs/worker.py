@@ -24,13 +24,17 @@ from cotbal.data.batches.processors import load_processor
 from cotbal.data.batches.questions import collator_for
 from cotbal.data.batches.repeats import repeats
 from cotbal.data.batches.row_lengths import RowLengths
-from cotbal.data.files import default_cache, read_json, write_json
+from cotbal.data.files import default_cache, read_json, read_rows, write_sealed
+from cotbal.data.reading.image_states import ImageStates
 from cotbal.data.reading.record import Record
 from cotbal.data.reading.records import open_records
 from cotbal.data.sampling import kept_records, read_manifest
+from cotbal.errors import RunError
+from cotbal.jobs.checkpoint_files import checkpoint_digest, checkpoint_state
 from cotbal.jobs.entry import Progress, job_begun
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import write_scores
+from cotbal.jobs.unchanged import Used, need_unchanged
 from cotbal.recipe.mixture import TRAIN, Task
 from cotbal.recipe.ratios import allotted
 from cotbal.recipe.recipe import Recipe, load_recipe
@@ -43,15 +47,27 @@ from cotbal.training.tracking import Tracking, reporting
 
 # Estimated share of the training in the time of a run, for the progress display.
 TRAINING_SHARE = 0.75
+DAMAGED = {"digest": ""}  # as no checkpoint has it
 
 
 @dataclass(frozen=True)
 class _Set:
-    """One evaluation set of a run."""
+    """One evaluation set of a run, and the records of it that are answered."""
 
     task: Task
-    split: str
-    records: list[Record]
+    used: Used
+
+    @property
+    def split(self) -> str:
+        return self.used.split
+
+    @property
+    def size(self) -> int:
+        return len(self.used.indices)
+
+    @property
+    def records(self) -> list[Record]:
+        return [self.used.records[i] for i in self.used.indices.tolist()]
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -85,20 +101,65 @@ class _Execution:
         started = time.monotonic()
         ranks, paths = self.ranks, self.paths
         self.progress.write("loading", 0, 1, 0.0)
-        if not ranks.agreed(paths.trained.exists()):
-            trained = self._train()
+        is_trained = ranks.agreed(ranks.main and self._is_trained())
+        parts, sets = [] if is_trained else self._parts(), self._sets()
+        self._need_unchanged(parts, sets)
+        if not is_trained:
+            trained = self._train(parts)
             if ranks.main:
-                write_json(paths.trained, vars(trained))
+                checkpoint = checkpoint_state(paths.checkpoint) if self.run.portions else None
+                write_sealed(paths.trained, {**vars(trained), "checkpoint": checkpoint})
                 shutil.rmtree(paths.partial, ignore_errors=True)
             ranks.wait()
             _free()
-        generating = self._evaluate()
+        generating = self._evaluate(sets)
         if not ranks.main:
             return
         if not self.job["keep_checkpoint"]:
             shutil.rmtree(paths.checkpoint, ignore_errors=True)
         self.progress.write("scoring", 1, 1, 1.0)
-        write_json(paths.outcome, self._outcome(generating, time.monotonic() - started))
+        write_sealed(paths.outcome, self._outcome(generating, time.monotonic() - started))
+
+    def _is_trained(self) -> bool:
+        """Whether the trained model is there as it was written; a damaged one, and what may have
+        been made with it, is removed.
+        """
+        paths = self.paths
+        if not paths.trained.exists():
+            return False
+        try:
+            written = read_json(paths.trained).get("checkpoint")
+        except RunError:
+            written = DAMAGED
+        if written is None or written["digest"] == checkpoint_digest(str(paths.checkpoint)):
+            return True
+        print(f"{paths.checkpoint}: not as it was written; training again")
+        paths.trained.unlink()
+        for folder in ("checkpoint", "generations", "scores"):
+            shutil.rmtree(paths.root / folder, ignore_errors=True)
+        return False
+
+    def _is_answered(self, answered: _Set) -> bool:
+        """Whether every record has its answer on disk; damaged answers are removed."""
+        path = self.paths.generations(answered.task.name, answered.split)
+        if not path.exists():
+            return False
+        try:
+            if len(read_rows(path)) == answered.size:
+                return True
+        except RunError as error:
+            print(error)
+        print(f"{path}: answering again")
+        for file in (path, self.paths.scores(answered.task.name, answered.split)):
+            file.unlink(missing_ok=True)
+        return False
+
+    def _need_unchanged(self, parts: Sequence[Part], sets: Sequence[_Set]) -> None:
+        used = [Used(name, TRAIN, records, seen) for name, records, seen, _ in parts]
+        used += [s.used for s in sets]
+        file = self.recipe.file
+        images = ImageStates(self.recipe.images, self.root.images, file.digest_images)
+        need_unchanged(self.job, self.recipe, self.run, used, images)
 
     def _outcome(self, generating: float, total: float) -> dict[str, Any]:
         trained = read_json(self.paths.trained)
@@ -112,12 +173,13 @@ class _Execution:
                 self.recipe.checkpoint, self.recipe.model.remote_code
             ),
             "peak_memory_mib": _peak_memory_mib(),
+            "checkpoint": trained.get("checkpoint") if self.job["keep_checkpoint"] else None,
             "ranks": self.ranks.size,
             "threads": torch.get_num_threads(),
             "versions": {name: importlib.metadata.version(name) for name in packages},
         }
 
-    def _train(self) -> training.Trained:
+    def _train(self, parts: list[Part]) -> training.Trained:
         """Train on the portions of the run; a run without any is the base checkpoint as it is."""
         if not self.run.portions:
             return training.Trained(steps=0, records=0, tokens=0, seconds=0.0, self_check=None)
@@ -125,15 +187,14 @@ class _Execution:
         if self.job.get("tracking") and self.ranks.main:
             tracking = Tracking(**self.job["tracking"])
         session = training.Session(self._report_step, self.ranks, self.stop, tracking)
-        rows, weights = self._rows(), self.job["weights"]
+        rows, weights = self._rows(parts), self.job["weights"]
         with reporting(tracking, self.paths.root):
             return training.train(self.recipe, self.run, rows, weights, self.paths, session)
 
     def _report_step(self, done: int, total: int, loss: float | None) -> None:
         self.progress.write("training", done, total, self.share * done / total, loss=loss)
 
-    def _rows(self) -> Mixed:
-        parts = self._parts()
+    def _rows(self, parts: list[Part]) -> Mixed:
         if self.run.ratios is None:
             return Mixed(parts)
         sizes = {task: len(indices) for task, _, indices, _ in parts}
@@ -150,15 +211,13 @@ class _Execution:
             parts.append((name, records, seen, task.instruction))
         return parts
 
-    def _evaluate(self) -> float:
+    def _evaluate(self, sets: Sequence[_Set]) -> float:
         """Answer and score every evaluation set that is not answered yet; seconds it took."""
         started = time.monotonic()
-        sets = self._sets()
-        files = [self.paths.generations(s.task.name, s.split) for s in sets]
-        missing = self.ranks.agreed([not file.exists() for file in files])
-        waiting = [s for s, absent in zip(sets, missing, strict=True) if absent]
+        there = self.ranks.agreed([self.ranks.main and self._is_answered(s) for s in sets])
+        waiting = [s for s, answered in zip(sets, there, strict=True) if not answered]
         if waiting:
-            self._answer(waiting, sum(len(s.records) for s in sets))
+            self._answer(waiting, sum(s.size for s in sets))
         for s in sets if self.ranks.main else ():
             write_scores(self.paths, s.task.name, s.split, s.task.metrics_of(s.split))
         return time.monotonic() - started
@@ -169,23 +228,24 @@ class _Execution:
         for name in self.run.validation:
             task = recipe.mixture[name]
             assert task.validation is not None  # checked with the recipe
-            sets.append(_Set(task, "validation", _records(recipe, task.validation)))
+            sets.append(_Set(task, _used(recipe, name, "validation", task.validation)))
         for name in self.run.test:
             task = recipe.mixture[name]
             for split, path in task.test.items():
-                sets.append(_Set(task, split, _records(recipe, path)))
+                sets.append(_Set(task, _used(recipe, name, split, path)))
         return sets
 
     def _answer(self, sets: Sequence[_Set], total: int) -> None:
         """Answer these sets and keep the answers; `total` is the number of records of all sets."""
         checkpoint = str(self.paths.checkpoint) if self.run.portions else self.recipe.checkpoint
         answer = evaluation.answerer(self.recipe, checkpoint, self.ranks)
-        done = total - sum(len(s.records) for s in sets)
+        done = total - sum(s.size for s in sets)
         for s in sets:
-            rows = [Row(record, s.task.name, s.task.instruction) for record in s.records]
+            records = s.records
+            rows = [Row(record, s.task.name, s.task.instruction) for record in records]
             answers = answer(rows, partial(self._report_answers, done, total, s.task.name))
             if self.ranks.main:
-                evaluation.write_generations(self.paths, s.task.name, s.split, s.records, answers)
+                evaluation.write_generations(self.paths, s.task.name, s.split, records, answers)
             done += len(rows)
 
     def _report_answers(self, before: int, total: int, task: str, count: int) -> None:
@@ -201,14 +261,14 @@ class _Execution:
         self.progress.write("generating", done, total, fraction, detail=task)
 
 
-def _records(recipe: Recipe, path: Path) -> list[Record]:
+def _used(recipe: Recipe, task: str, split: str, path: Path) -> Used:
     records = open_records(path, default_cache(), evaluation=True)
     policy = recipe.file.on_missing_image
     rejected = partial(_rejected, recipe)
     kept, _ = kept_records(
         records, recipe.images, policy, rejected=rejected, confined=recipe.confined
     )
-    return [records[int(i)] for i in kept]
+    return Used(task, split, records, kept)
 
 
 def _rejected(recipe: Recipe, names: Sequence[str]) -> dict[str, str]:

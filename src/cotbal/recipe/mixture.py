@@ -62,6 +62,15 @@ class Task:
         return self.group or self.name
 
 
+def set_name(task: str, split: str) -> str:
+    """The name of one file of records, its answers and scores; no two sets share one."""
+    return f"{_without_dots(task)}.{_without_dots(split)}"
+
+
+def _without_dots(name: str) -> str:
+    return name.replace(".", "%2E")  # no name of a recipe holds a %
+
+
 @dataclass(frozen=True)
 class Mixture:
     """The tasks of a recipe, in its order."""

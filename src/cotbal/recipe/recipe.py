@@ -137,6 +137,7 @@ class Recipe:
             mode="json",
             exclude={
                 "images": True,
+                "digest_images": True,
                 "outside_images": True,
                 "resources": True,
                 "response": True,  # changes no probe and no final run

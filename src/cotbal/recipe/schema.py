@@ -317,6 +317,7 @@ class RecipeFile(Section):
     name: Name
     images: Path | None = None
     on_missing_image: Literal["error", "drop"] = "error"
+    digest_images: bool = False  # recognise replaced images by all of their bytes
     # Images whose files, links resolved, are not below `images`.
     outside_images: Literal["error", "allow"] = "error"
     tasks: dict[Name, TaskSection] = Field(min_length=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +39,7 @@ class MetricScores:
         source = {} if self.source is None else {"source": self.source}
         return {
             "score": self.measured.score,
-            "maximum": self.maximum,
+            "maximum": self.maximum if math.isfinite(self.maximum) else None,
             **source,
             **self.measured.to_json(),
             "constant_answer": self.constant_answer,
@@ -75,7 +76,7 @@ def _metric_scores(entry: Mapping[str, Any]) -> MetricScores:
     has_constant = bool(entry.get(f"{CONSTANT}samples"))
     return MetricScores(
         measured=read_measured(entry),
-        maximum=entry["maximum"],
+        maximum=math.inf if entry["maximum"] is None else entry["maximum"],
         constant=read_measured(entry, CONSTANT) if has_constant else None,
         constant_answer=entry.get("constant_answer") or "",
         source=entry.get("source"),

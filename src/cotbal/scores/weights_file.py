@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cotbal.errors import CotbalError
+from cotbal.scores.sealed import unsealed
 
 LARGEST = 1e6  # weight; 1 is the mean
 
@@ -59,7 +60,7 @@ def read_weights(path: Path) -> dict[str, float]:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = unsealed(json.loads(path.read_text(encoding="utf-8")), path)
     except (OSError, ValueError, RecursionError) as error:
         code = "missing-file" if isinstance(error, OSError) else "invalid-weights"
         raise CotbalError(f"{path}: expected weights as JSON; {error}", code) from None

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cotbal.recipe.mixture import set_name
+
 
 class Below:
     """A path below the `root` of the object that it is an attribute of."""
@@ -37,11 +39,16 @@ class RunPaths:
 
     def generations(self, task: str, split: str) -> Path:
         """Answers of the trained model on one split of one task."""
-        return self.root / "generations" / f"{task}.{split}.jsonl"
+        return self._of_set("generations", task, split, "jsonl")
 
     def scores(self, task: str, split: str) -> Path:
         """Per-sample scores of these answers."""
-        return self.root / "scores" / f"{task}.{split}.json"
+        return self._of_set("scores", task, split, "json")
+
+    def _of_set(self, folder: str, task: str, split: str, kind: str) -> Path:
+        path = self.root / folder / f"{set_name(task, split)}.{kind}"
+        before = path.with_name(f"{task}.{split}.{kind}")  # as earlier versions called it
+        return before if before.exists() and not path.exists() else path
 
     @property
     def done(self) -> bool:

@@ -19,6 +19,7 @@ from cotbal.data.batches.order import FILLER, Mixed, Shuffled
 from cotbal.data.batches.packing import packed
 from cotbal.data.batches.questions import collator_for
 from cotbal.data.files import append_jsonl, read_jsonl, write_jsonl
+from cotbal.errors import RunError
 from cotbal.loss import IGNORED
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run
@@ -232,7 +233,11 @@ class _Log(TrainerCallback):
 def _save(
     trainer: TaskWeightedTrainer, processor: Any, recipe: Recipe, paths: RunPaths, ranks: Ranks
 ) -> None:
-    """Write the checkpoint under another name and rename it, so that it is always complete."""
+    """Write the checkpoint under another name and rename it, so that it is always complete.
+
+    Raises:
+        RunError: a parameter is not finite after the last step.
+    """
     model = trainer.accelerator.unwrap_model(trainer.model)
     if trainer.sharded or trainer.is_deepspeed_enabled:
         model = _gathered(model, recipe, ranks)
@@ -240,12 +245,23 @@ def _save(
         trainer.deepspeed.destroy()  # its hooks would keep the model in memory
     if not ranks.main:
         return
+    _need_finite(model)
     new = paths.checkpoint.with_name("checkpoint.new")
     for stale in (new, paths.checkpoint):
         if stale.exists():
             shutil.rmtree(stale)
     vlm.save_merged(model, processor, new, recipe.model.dtype)
     new.rename(paths.checkpoint)
+
+
+def _need_finite(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not parameter.isfinite().all():
+            raise RunError(
+                f"the training diverged in its last step: expected finite parameters; found others"
+                f" in {name}. Lower optimization.learning_rate",
+                "diverged",
+            )
 
 
 def _gathered(sharded: nn.Module, recipe: Recipe, ranks: Ranks) -> nn.Module | None:

@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from cotbal.data.files import append_jsonl, default_cache, read_json, write_json, write_jsonl
+from cotbal.data.files import append_jsonl, default_cache, read_json, write_rows, write_sealed
 from cotbal.data.reading.records import open_records
 from cotbal.data.sampling import read_manifest
 from cotbal.jobs.executors import Job, Outcome, Resources, log_tail
@@ -75,7 +75,7 @@ def _work(file: Path) -> None:
         "threads": 1,
     }
     more = {"peak_memory_mib": 100, "versions": {"torch": "0"}, "self_check": None}
-    write_json(paths.outcome, {**facts, **more})
+    write_sealed(paths.outcome, {**facts, **more})
     if log := os.environ.get("COTBAL_FAKE_LOG"):
         append_jsonl(Path(log), run["name"])
 
@@ -126,7 +126,7 @@ def _answer(paths: RunPaths, task: Task, split: str, portion: str, luck: float) 
                 "answer": answer,
             }
         )
-    write_jsonl(paths.generations(task.name, split), rows)
+    write_rows(paths.generations(task.name, split), rows)
     write_scores(
         paths, task.name, split, (task.metric,) if split == "validation" else task.test_metrics
     )

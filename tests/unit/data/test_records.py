@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 from cotbal.data.files import default_cache
+from cotbal.data.reading.images import open_image
 from cotbal.data.reading.record import Record, Turn
 from cotbal.data.reading.records import Records, open_records, sound_records
+from cotbal.data.reading.sealed_files import is_own
 from cotbal.errors import DataError
 from helpers.errors import raises
 from helpers.record_rows import image, llava, talk, write
@@ -126,7 +128,7 @@ def test_a_conversion_is_used_again_until_the_source_changes(tmp_path: Path) -> 
     assert open_records(path, cache)[0].id == "b"
 
 
-@pytest.mark.parametrize("damage", ["empty", "half", "zeros", "no end"])
+@pytest.mark.parametrize("damage", ["empty", "half", "zeros", "no end", "letter"])
 def test_a_damaged_conversion_is_made_again(tmp_path: Path, damage: str) -> None:
     rows = [llava(str(place), answer=f"frog {place}") for place in range(50)]
     path, cache = write(tmp_path / "a.jsonl", rows), tmp_path / "cache"
@@ -140,10 +142,43 @@ def test_a_damaged_conversion_is_made_again(tmp_path: Path, damage: str) -> None
             "half": content[: size // 2],
             "zeros": bytes(size),
             "no end": content[:-10],
+            "letter": content.replace(b"frog 7", b"frog 8", 1),
         }[damage]
     )
     assert list(open_records(path, cache)) == before
     assert arrow.read_bytes() == content
+
+
+def test_files_that_others_put_into_a_shared_cache_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, theirs = (write(tmp_path / f"{n}.jsonl", [llava(n)]) for n in ("mine", "theirs"))
+    open_records(theirs, tmp_path / "other")
+    open_records(mine, tmp_path / "cache")
+    (arrow,), (other,) = ((tmp_path / n).iterdir() for n in ("cache", "other"))
+    arrow.write_bytes(other.read_bytes())  # whole, and under the name of another
+    assert open_records(mine, tmp_path / "cache")[0].id == "mine"
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    assert not is_own(arrow)
+    assert open_records(mine, tmp_path / "cache")[0].id == "mine"
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_an_embedded_image_is_what_its_name_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COTBAL_CACHE", str(tmp_path / "cache"))
+    content = image(tmp_path / "red.png").read_bytes()
+    path = write(tmp_path / "a.parquet", [llava("a", image={"bytes": content, "path": None})])
+    name = Path(open_records(path, default_cache())[0].images[0])
+    assert open_image(name).size == (64, 64)
+    name.write_bytes(image(tmp_path / "blue.png", "blue").read_bytes())
+    with raises(DataError, "broken-image", name):
+        open_image(name)
+    name.unlink()
+    open_records(path, default_cache())
+    assert open_image(name).getpixel((0, 0)) == (255, 0, 0)
 
 
 @pytest.mark.parametrize("left", [None, b"", b"half"])

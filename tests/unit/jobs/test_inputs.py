@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from cotbal.benchmarks import pocket
 from cotbal.data.sampling import read_manifest
 from cotbal.errors import DataError
+from cotbal.jobs.checkpoint_files import checkpoint_digest
 from cotbal.jobs.inputs import (
-    checkpoint_digest,
     differences,
     identity,
     open_inputs,
@@ -149,6 +150,48 @@ def test_data_and_runs_may_move(recipe_path: Path, tmp_path: Path) -> None:
     before = of(recipe_path, final=True)
     moved = shutil.move(recipe_path.parent, tmp_path / "elsewhere")
     assert differences(before, of(Path(moved) / recipe_path.name, final=True)) == []
+
+
+def test_replaced_images_are_noticed_and_copied_ones_are_the_same(
+    recipe_path: Path, tmp_path: Path
+) -> None:
+    before = of(recipe_path, final=True)
+    copied = shutil.copytree(recipe_path.parent, tmp_path / "copy", copy_function=shutil.copyfile)
+    assert differences(before, of(copied / recipe_path.name, final=True)) == []
+    Image.new("RGB", (4, 4), "blue").save(recipe_path.parent / "images" / "a.png")
+    lines = differences(before, of(recipe_path, final=True))
+    assert len(lines) == 8
+    assert lines[0].startswith("tasks.ocr.test.images: was ")
+
+
+def test_identities_of_earlier_versions_hold_no_images(recipe_path: Path) -> None:
+    recipe_path.write_text(recipe_path.read_text().replace("  vqa:", "  vqa.x:"))
+    now = of(recipe_path)
+    kept = {key: value for key, value in now.items() if not key.endswith((".images", ".records"))}
+    before = {key.replace("%2E", "."): value for key, value in kept.items()}
+    assert set(before) - set(now) == {"tasks.vqa.x.train", "tasks.vqa.x.validation"}
+    assert differences(before, now) == []
+
+
+def test_an_image_that_was_lost_since_is_noticed(recipe_path: Path) -> None:
+    """With `drop` it takes its records with it."""
+    before = of(recipe_path, "on_missing_image=drop")
+    (recipe_path.parent / "images" / "b.png").unlink()
+    lines = differences(before, of(recipe_path, "on_missing_image=drop"))
+    assert {line.partition(":")[0] for line in lines} > {"tasks.ocr.train.records"}
+
+
+def test_no_two_sets_are_mistaken_for_each_other(recipe_path: Path) -> None:
+    text = recipe_path.read_text()
+    recipe_path.write_text(
+        text.replace("  vqa:", "  ocr.x:")
+        .replace("    test: ocr_test.jsonl", "    test: {x.y: ocr_test.jsonl}")
+        .replace("    test: vqa_test.jsonl", "    test: {y: vqa_test.jsonl}")
+    )
+    inputs = open_inputs(recipe(recipe_path))
+    entries = of(recipe_path, final=True)
+    assert len(inputs.opened) == 12
+    assert len({value for key, value in entries.items() if key.endswith(("%2Ey", ".y"))}) == 2
 
 
 def test_another_order_of_the_tasks_is_another_training(recipe_path: Path) -> None:

@@ -46,8 +46,8 @@ def test_inputs_and_portions(recipe_path: Path, tmp_path: Path) -> None:
     inputs = open_inputs(recipe)
     assert "guard" not in inputs.sizes
     assert inputs.evaluation["guard.validation"] == inputs.evaluation["vqa.validation"]
-    assert inputs.digests["guard.test"] == inputs.digests["vqa.test"]
-    assert "guard.train" not in inputs.digests
+    assert inputs.opened["guard.test"].digest == inputs.opened["vqa.test"].digest
+    assert "guard.train" not in inputs.opened
     write_portions(recipe, inputs, RunDir(tmp_path))
     assert {path.stem for path in (tmp_path / "portions").iterdir()} == {*TASKS, "chat"}
 

@@ -88,7 +88,8 @@ def states(root: RunDir) -> dict[str, tuple[str, str]]:
 
 def test_status_shows_models_that_answer(root: RunDir, queue: Path) -> None:
     write_json(answering(root, "ew").progress, {"phase": "generating", "fraction": 0.25})
-    write_json(answering(root, "fixed.old-1").job, {})  # with the run that was archived
+    archived = submission_of(root.root / "final" / "fixed.old-1")
+    write_json(archived.job, {})  # with its run
     assert states(root) == {
         "final/ew/vqav2_testdev": ("running", f"generating, 25%; {QUEUE} 7, on node7"),
         "final/cotbal/vqav2_testdev": ("missing", ""),

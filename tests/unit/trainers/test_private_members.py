@@ -18,6 +18,7 @@ import cotbal.training.trainers
 
 # member -> parameters without `self`; None for an attribute.
 TRAINER: dict[str, tuple[str, ...] | None] = {
+    "_get_grad_norm": ("model", "grad_norm"),
     "_get_output_dir": ("trial",),
     "_load_best_model": (),
     "_load_from_checkpoint": ("resume_from_checkpoint", "model"),

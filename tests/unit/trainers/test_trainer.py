@@ -15,7 +15,7 @@ from peft import PromptTuningConfig, get_peft_model
 from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration, Trainer
 
 from cotbal.data.batches.packing import packed
-from cotbal.errors import CotbalError
+from cotbal.errors import CotbalError, RunError
 from cotbal.loss import IGNORED, predicting, token_losses, token_tasks
 from cotbal.training.trainers import forward, self_check
 from cotbal.training.trainers.blank_image import with_blank_image
@@ -50,6 +50,40 @@ def test_the_update_does_not_depend_on_micro_batches(
     cut = plain(checkpoint, micro, accumulation, weighting)
     assert distance(cut, whole) < 1e-5
     assert cut["log"][0]["loss"] == pytest.approx(whole["log"][0]["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_gradient_that_is_not_finite_stops_the_training_before_the_step(
+    checkpoint: Path, tmp_path: Path, clip: float, first: bool
+) -> None:
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint)
+    trainer = trainer_of(
+        model, tmp_path, 4, 4, max_steps=3, max_grad_norm=clip, learning_rate=1e-3, save_steps=1
+    )
+    weight = model.get_input_embeddings().weight
+
+    def spoil(gradient: torch.Tensor) -> torch.Tensor:
+        broken = first or trainer.state.global_step == 1
+        return gradient * torch.nan if broken else gradient
+
+    weight.register_hook(spoil)
+    step = 1 if first else 2
+    with raises(RunError, "diverged", f"step {step} ", "gradient norm", *TASKS):
+        trainer.train()
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_a_loss_that_is_not_finite_names_its_task(checkpoint: Path, tmp_path: Path) -> None:
+    class Overflowing(InOrder):
+        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+            loss = super().compute_loss(*args, **kwargs)
+            self._step.sums[1] = torch.inf
+            return loss
+
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint)
+    with raises(RunError, "diverged", "step 1 ", "tokens of b;"):
+        trainer_of(model, tmp_path, 4, 4, kind=Overflowing).train()
 
 
 def test_the_last_partial_window_is_exact(checkpoint: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from cotbal.benchmarks.judge.prompts import default_prompt, load_prompt
 from cotbal.benchmarks.judge.replies import Replies
 from cotbal.benchmarks.judge.result import Judged, judged, summary
 from cotbal.benchmarks.judge.session import Session, Step
-from cotbal.data.files import locked, read_json, write_json
+from cotbal.data.files import locked, read_json, write_json, write_sealed
 from cotbal.errors import CotbalError, RunError
 from cotbal.jobs.inputs import differences
 
@@ -163,7 +163,7 @@ def run_judging(
         for of_set in answers.sets:
             content = of_set.read_scores()
             content["metrics"][METRIC] = results[of_set.name].entry(judge)
-            write_json(of_set.scores, content)
+            write_sealed(of_set.scores, content)
         write_json(answers.summary, {"model": judge.model, "sets": summary(results)})
         return results
 
@@ -176,5 +176,5 @@ def _record_judge(answers: Answers, judge: Judge) -> None:
         for of_set in answers.sets:
             content = of_set.read_scores()
             if content["metrics"].pop(METRIC, None) is not None:
-                write_json(of_set.scores, content)
+                write_sealed(of_set.scores, content)
     write_json(answers.settings, judge.to_json())

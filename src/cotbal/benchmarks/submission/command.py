@@ -14,13 +14,14 @@ from typing import Any
 from cotbal import plugins
 from cotbal.benchmarks.academic.vqav2_server import ServerQuestions, write_submission
 from cotbal.data.checks.special_tokens import read_special_tokens
-from cotbal.data.files import archive, locked, read_json, read_jsonl, write_json, write_jsonl
+from cotbal.data.files import archive, locked, read_json, read_rows, write_json, write_jsonl
 from cotbal.data.reading.images import problems_of_images
 from cotbal.data.reading.record import IMAGE
 from cotbal.errors import CotbalError, DataError, RunError
+from cotbal.jobs.checkpoint_files import need_whole_checkpoint
 from cotbal.jobs.execute import Options, follow
 from cotbal.jobs.executors import Job, forget_handle
-from cotbal.jobs.inputs import CODE_VERSION, checkpoint_digest, differences
+from cotbal.jobs.inputs import CODE_VERSION, differences
 from cotbal.jobs.queue import cancel_jobs, need_none_elsewhere, queued, record_driver
 from cotbal.jobs.rundir import SubmissionPaths, submission_of
 from cotbal.recipe.recipe import load_recipe
@@ -50,7 +51,7 @@ class Candidate:
 
     def answers(self) -> list[dict[str, Any]]:
         """Those on disk, in the order of the questions."""
-        return [row for path in self.paths.pieces for row in read_jsonl(path)]
+        return [row for path in self.paths.pieces for row in read_rows(path)]
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def _candidate(
     instruction = recipe.mixture[task].instruction
     identity = {
         "code": CODE_VERSION,
-        "checkpoint": checkpoint_digest(str(paths.checkpoint)),
+        "checkpoint": need_whole_checkpoint(paths),
         "questions": len(questions.asked),
         "instruction": instruction,
         "max_new_tokens": recipe.file.generation.max_new_tokens,

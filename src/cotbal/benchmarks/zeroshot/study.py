@@ -19,8 +19,9 @@ from cotbal.benchmarks.zeroshot.checkpoint import Preparation, plan_preparation,
 from cotbal.benchmarks.zeroshot.columns import ZeroShot
 from cotbal.data.files import archive
 from cotbal.errors import CotbalError, RunError, RunsFailed
+from cotbal.jobs.checkpoint_files import checkpoint_digest
 from cotbal.jobs.executors import Job, Outcome, Resources, log_tail
-from cotbal.jobs.inputs import checkpoint_digest, differences
+from cotbal.jobs.inputs import differences
 from cotbal.training.run_paths import Below
 from cotbal.weightings import method_label
 

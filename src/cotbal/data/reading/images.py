@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
+from cotbal.data.files import default_cache, image_cache
 from cotbal.data.reading.image_files import opened
 from cotbal.errors import DataError
 
@@ -46,14 +49,25 @@ def open_image(path: Path) -> Image.Image:
     """The image at `path` as `decode` gives it.
 
     Raises:
-        DataError: the file is missing, truncated or not an image.
+        DataError: the file is missing, truncated or not an image, or an image of the cache is not
+            that of the records.
     """
     try:
+        if path.parent == image_cache(default_cache()):
+            return decode(_as_named(path))
         return decode(path)
     except FileNotFoundError:
         raise _missing(path) from None
     except Exception as error:  # Pillow's decoders raise errors of many kinds on broken data
         raise _broken(path, error) from None
+
+
+def _as_named(path: Path) -> BinaryIO:
+    """The content of an image of the cache, whose name is its hash."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != path.stem:
+        raise ValueError("its content has changed; delete it and rerun the command")
+    return io.BytesIO(content)
 
 
 def size_of(path: Path) -> Size:

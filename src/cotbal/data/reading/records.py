@@ -2,7 +2,8 @@
 
 The source is read once, checked, and written as an Arrow file whose name is the hash of the
 source's bytes; the same bytes are never converted twice, and a changed source never meets an old
-conversion.
+conversion. The file ends with a digest of its name and content and belongs to the user who reads
+it, so that damage is noticed and nobody else can change what is read.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cotbal.data.files import image_cache
 from cotbal.data.reading.conversations import normalise
 from cotbal.data.reading.formats import DAMAGED, read_rows
 from cotbal.data.reading.image_files import opened
 from cotbal.data.reading.record import Problem, Record, Role, Turn, first_lines
+from cotbal.data.reading.sealed_files import content_of, is_own, is_sealed, owner, seal
 from cotbal.errors import DataError
 
 # Raise it with every change of the schema or of the rules of normalisation.
@@ -62,12 +65,12 @@ class Records(Sequence[Record]):
     """
 
     def __init__(self, source: Path, digest: str, arrow: Path, cache: Path) -> None:
-        table = pa.ipc.open_file(pa.memory_map(str(arrow))).read_all()
+        table = pa.ipc.open_file(pa.BufferReader(content_of(arrow))).read_all()
         self.source = source
         self.digest = digest
         self._columns = {name: table.column(name) for name in _SCHEMA.names}
         self._length: int = table.num_rows
-        self.image_cache = (cache / "images").resolve()
+        self.image_cache = image_cache(cache)
 
     def __len__(self) -> int:
         return self._length
@@ -126,10 +129,8 @@ class Records(Sequence[Record]):
         counts: np.ndarray = pc.list_value_length(self._columns["images"]).to_numpy()
         return counts
 
-    def complete(self) -> bool:
-        """Whether the embedded images are in the cache, and the columns are sound."""
-        for column in self._columns.values():
-            column.validate(full=True)
+    def has_embedded_images(self) -> bool:
+        """Whether the embedded images are in the cache; `open_image` looks at their content."""
         names = pc.list_flatten(self._columns["images"])
         embedded = names.filter(pc.starts_with(names, _EMBEDDED))
         return all(self._is_whole(name.as_py()) for name in embedded)
@@ -222,7 +223,8 @@ def sound_records(
     block.
     """
     digest = _digest(path)
-    kept = cache / f"{digest}-{SCHEMA_VERSION}{'-evaluation' if evaluation else ''}.arrow"
+    kind = "-evaluation" if evaluation else ""
+    kept = cache / f"{digest}-{SCHEMA_VERSION}{kind}{owner()}.arrow"
     if (whole := _kept_records(path, digest, kept, cache)) is not None:
         yield whole, []
         return
@@ -232,6 +234,7 @@ def sound_records(
     ) as directory:
         arrow = Path(directory) / "records.arrow"
         problems = [*_convert(path, arrow, cache, evaluation)]
+        seal(arrow, kept.name)
         records = Records(path, digest, arrow, cache)
         problems += [*_repeated_ids(records), *_nothing_learnt(records)]
         if not problems:
@@ -241,12 +244,16 @@ def sound_records(
 
 
 def _kept_records(path: Path, digest: str, kept: Path, cache: Path) -> Records | None:
-    """The converted records; None where there are none or files of the cache are damaged."""
-    if not kept.is_file():
+    """The converted records; None where there are none, or files of the cache are damaged or of
+    another user.
+    """
+    if not kept.is_file() or not is_own(kept):
         return None
     try:
+        if not is_sealed(kept):
+            return None
         records = Records(path, digest, kept, cache)
-        return records if records.complete() else None
+        return records if records.has_embedded_images() else None
     except DAMAGED:
         return None
 

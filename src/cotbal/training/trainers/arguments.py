@@ -64,6 +64,7 @@ def arguments(
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         bf16=recipe.model.dtype == "bfloat16" and not deepspeed,  # see `settle_sharding`
+        logging_nan_inf_filter=False,  # it would log the mean of earlier losses
         logging_steps=max(1, steps // LOG_LINES),
         save_strategy="steps",
         save_steps=settings.checkpoint_steps,

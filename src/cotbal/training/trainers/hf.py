@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from cotbal.data.batches.packing import MASKED_ROWS
-from cotbal.errors import CotbalError
+from cotbal.errors import CotbalError, RunError
 from cotbal.loss import (
     Normalizer,
     predicting,
@@ -30,7 +30,7 @@ from cotbal.loss import (
     token_tasks,
     weighted_sum,
 )
-from cotbal.training.trainers.checkpoints import ExactCheckpoints
+from cotbal.training.trainers.finite import FiniteGradients
 from cotbal.training.trainers.forward import (
     OURS,
     valid_token_losses,
@@ -40,7 +40,7 @@ from cotbal.training.trainers.forward import (
 from cotbal.training.trainers.head import ChunkedHead, find_head
 from cotbal.training.trainers.observer import Observation, Observer
 from cotbal.training.trainers.self_check import Losses, SelfCheck, check_weights, stock_loss
-from cotbal.training.trainers.step import Step, TaskLosses
+from cotbal.training.trainers.step import Step, TaskLosses, diverged
 from cotbal.weightings import Weighting, checked, fixed_weights
 
 TASK, TASK_IDS = "task", "task_ids"  # of a row, of a batch
@@ -85,7 +85,7 @@ def without(row: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in keys}
 
 
-class TaskWeightedTrainer(ExactCheckpoints):
+class TaskWeightedTrainer(FiniteGradients):
     """A Trainer with the loss `sum_t c_t S_t` over a whole optimizer step (see `cotbal.loss`).
 
     Args beyond those of `transformers.Trainer`:
@@ -322,10 +322,20 @@ class TaskWeightedTrainer(ExactCheckpoints):
             return self.coefficients(counts, self._step.weights) / self._step.micro_batches
         return self._step.coefficients * self._ranks  # the loss of a step is a sum over ranks
 
+    def _diverged(self, what: str, number: int) -> RunError:
+        step, sums = self._step, self._over_ranks(self._step.sums).cpu()
+        return diverged(what, number, self.tasks, sums, step.counts)
+
     def _finish_step(self) -> Observation:
-        """Mean losses and counts of the finished optimizer step, over all ranks."""
+        """Mean losses and counts of the finished optimizer step, over all ranks.
+
+        Raises:
+            RunError: a loss is not finite.
+        """
         step = self._step
         sums = self._over_ranks(step.sums).cpu()
+        if not sums.isfinite().all() and not self.accelerator.optimizer_step_was_skipped:
+            raise self._diverged(f"loss {float(sums.sum())}", self.state.global_step)
         self._since_log.add(sums, step.counts, step.weights, step.masked_rows)
         absent = step.counts == 0
         means = (sums / step.counts.clamp_min(1)).masked_fill(absent, torch.nan)

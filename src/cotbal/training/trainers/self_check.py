@@ -72,7 +72,8 @@ def check_weights(
     tasks: Sequence[str],
     over_ranks: OverRanks | None = None,
 ) -> SelfCheck | None:
-    """Compare observed and predicted change of the gradient; None if the rows hold a single task.
+    """Compare observed and predicted change of the gradient; None if the rows hold a single task,
+    or if the gradient is not finite.
 
     Args:
         model: without the wrapper of a data-parallel launcher.
@@ -95,6 +96,8 @@ def check_weights(
         gradient = _gradient_of(model, chosen, over_ranks)
         predicted = gradient(lambda batch: losses.stock(batch, after - before))
         plain = gradient(lambda batch: losses.trainer(batch, before))
+        if not plain.isfinite().all():
+            return None  # the step itself reports it, with its task
         observed = gradient(lambda batch: losses.trainer(batch, after)) - plain
     # Where the gradients of tasks agree, no change is predicted and what is left is rounding, so it
     # is compared with the whole gradient.

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cotbal.errors import RunError
+
 BY_TASK = ("task_losses", "task_tokens", "weights")  # a line of the log has them for every task
 
 
@@ -85,3 +87,25 @@ def by_task(logs: Mapping[str, Any]) -> dict[str, Any]:
         else:
             line[key] = value
     return line
+
+
+def diverged(
+    what: str, number: int, tasks: Sequence[str], sums: Tensor, counts: Tensor
+) -> RunError:
+    """The error of an optimizer step whose loss or gradient is not finite.
+
+    Args:
+        sums: of the losses of every task, over all ranks; where all are finite, every task with
+            tokens may be the cause.
+        counts: valid tokens of every task.
+    """
+    broken = ~sums.isfinite()
+    if not broken.any():
+        broken = counts.cpu() > 0
+    named = [task for task, chosen in zip(tasks, broken.tolist(), strict=True) if chosen]
+    return RunError(
+        f"the training diverged: optimizer step {number} has the {what}, with tokens of"
+        f" {', '.join(named)}; expected a finite number. Lower optimization.learning_rate, or look"
+        " at the records of these tasks",
+        "diverged",
+    )

@@ -1,0 +1,52 @@
+"""Files of a shared cache that end with a digest, and are read by their owner alone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pyarrow as pa
+
+_SIZE = 32  # bytes of the digest
+_CHUNK = 2**20
+
+
+def owner() -> str:
+    """A part of the names of files, so that users of one cache do not replace each other's."""
+    return f"-{os.geteuid()}" if hasattr(os, "geteuid") else ""
+
+
+def is_own(path: Path) -> bool:
+    """Whether this user wrote the file; True where files have no owners."""
+    return not owner() or path.stat().st_uid == os.geteuid()
+
+
+def seal(path: Path, name: str) -> None:
+    """Add a digest to a file that will have this name, and leave it to its owner."""
+    digest, _ = _digest(path, name, path.stat().st_size)
+    path.chmod(0o600)
+    with path.open("ab") as sink:
+        sink.write(digest)
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether the file is as it was sealed, under that name."""
+    digest, end = _digest(path, path.name, path.stat().st_size - _SIZE)
+    return digest == end
+
+
+def content_of(path: Path) -> pa.Buffer:
+    """The content of a sealed file, memory-mapped."""
+    whole = pa.memory_map(str(path)).read_buffer()
+    return whole.slice(0, max(0, whole.size - _SIZE))
+
+
+def _digest(path: Path, name: str, size: int) -> tuple[bytes, bytes]:
+    """Digest of the name and the first bytes of a file, and its other bytes; in little memory."""
+    digest = hashlib.sha256(f"{name}\n".encode())
+    with path.open("rb") as file:
+        while size > 0 and (chunk := file.read(min(size, _CHUNK))):
+            digest.update(chunk)
+            size -= len(chunk)
+        return digest.digest(), file.read()

@@ -1,0 +1,46 @@
+"""JSON files that later steps trust: a digest of their content is among their entries."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cotbal.errors import RunError
+
+SEAL = "sha256"
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content with its digest."""
+    return {**content, SEAL: _digest(content)}
+
+
+def unsealed(content: Any, path: Path) -> Any:
+    """The content without its digest, as it was sealed; content without a digest as it is.
+
+    Args:
+        path: the file, for the message.
+
+    Raises:
+        RunError: the content does not have that digest.
+    """
+    if not isinstance(content, dict) or SEAL not in content:
+        return content
+    rest = {key: value for key, value in content.items() if key != SEAL}
+    if content[SEAL] != _digest(rest):
+        raise RunError(
+            f"{path}: expected content with the digest in its entry {SEAL}; found another: the"
+            " file is damaged, or was edited. Delete it and rerun the command that wrote it; if"
+            " you edited it on purpose, delete that entry",
+            "damaged-file",
+        )
+    return rest
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    plain = json.loads(json.dumps(content))  # keys are texts, as when it is read
+    text = json.dumps(plain, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

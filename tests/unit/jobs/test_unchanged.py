@@ -1,0 +1,157 @@
+"""A worker uses only what is as its job was planned, and as it was written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cotbal.errors import RunError, RunsFailed
+from cotbal.jobs import pipeline, worker
+from cotbal.jobs.execute import Options
+from cotbal.jobs.rundir import RunDir
+from cotbal.recipe.recipe import load_recipe
+from helpers.errors import raises
+from helpers.pipeline_fakes import EXECUTOR
+from helpers.tiny_vlm import mixture
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mixture, and a run directory whose final run `ew` has a job file and was not begun."""
+    home = tmp_path_factory.mktemp("unchanged")
+    recipe = load_recipe(mixture(home / "data", {"color": 1, "paint": 2}))
+    prepared = pipeline.plan(recipe, RunDir(home / "run"), ("ew",))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COTBAL_FAKE_FAIL", "ew")
+        with pytest.raises(RunsFailed):
+            pipeline.train(prepared, "ew", Options(EXECUTOR))
+    return home
+
+
+def begin(home: Path) -> None:
+    worker.main([str(home / "run" / "final" / "ew" / "job.json")])
+
+
+def replace_record(home: Path) -> None:
+    path = home / "data" / "data" / "color_train.jsonl"
+    path.write_text(path.read_text().replace('"red"', '"rot"'))
+
+
+def replace_question(home: Path) -> None:
+    path = home / "data" / "data" / "paint_test.jsonl"
+    path.write_text(path.read_text().replace("Which color", "What color"))
+
+
+def replace_image(home: Path) -> None:
+    Image.new("RGB", (48, 48), "gray").save(home / "data" / "images" / "red.png")
+
+
+def replace_checkpoint(home: Path) -> None:
+    path = home / "data" / "base" / "config.json"
+    path.write_text(path.read_text() + "\n")
+
+
+def change_recipe(home: Path) -> None:
+    path = home / "run" / "recipe.yaml"
+    path.write_text(path.read_text().replace("learning_rate: 0.01", "learning_rate: 0.02"))
+
+
+def change_portions(home: Path) -> None:
+    path = home / "run" / "portions" / "color.csv"
+    path.write_text(path.read_text().replace("\n1,", "\n0,"))
+
+
+def change_job(home: Path) -> None:
+    path = home / "run" / "final" / "ew" / "job.json"
+    job = json.loads(path.read_text())
+    del job["sha256"]
+    path.write_text(json.dumps({**job, "run": {**job["run"], "seed": 1}}))
+
+
+@pytest.mark.parametrize(
+    ("change", "entry"),
+    [
+        (replace_record, "tasks.color.train"),
+        (replace_question, "tasks.paint.test"),
+        (replace_image, "tasks.color.train.images"),
+        (replace_checkpoint, "model.checkpoint"),
+        (change_recipe, "optimization.learning_rate"),
+        (change_portions, "tasks.color.train.records"),
+        (change_job, "run.seed"),
+    ],
+)
+def test_a_worker_does_not_begin_with_what_has_changed(
+    planned: Path, tmp_path: Path, change: Callable[[Path], None], entry: str
+) -> None:
+    backup = shutil.copytree(planned, tmp_path / "backup")
+    change(planned)
+    try:
+        with raises(RunError, "changed-inputs", f"{entry}: was "):
+            begin(planned)
+        assert not (planned / "run" / "final" / "ew" / "partial").exists()
+    finally:
+        shutil.rmtree(planned)
+        shutil.copytree(backup, planned)
+
+
+def test_a_copy_with_other_times_is_what_was_planned(planned: Path) -> None:
+    for path in (planned / "data").rglob("*"):
+        path.touch()
+    begin(planned)
+    assert (planned / "run" / "final" / "ew" / "outcome.json").exists()
+
+
+def test_a_trained_run_needs_its_training_data_no_more(planned: Path) -> None:
+    run = planned / "run" / "final" / "ew"
+    begin(planned)
+    (run / "outcome.json").unlink()
+    (run / "generations" / "paint.test.jsonl").unlink()
+    data = planned / "data" / "data" / "color_train.jsonl"
+    data.rename(data.with_suffix(".away"))
+    begin(planned)
+    data.with_suffix(".away").rename(data)
+    assert (run / "outcome.json").exists()
+
+
+def half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def zeros(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:1000] + bytes(4000) + content[5000:])
+
+
+@pytest.mark.parametrize(
+    ("damage", "file", "kept"),
+    [
+        (half, "generations/paint.test.jsonl", "checkpoint/model.safetensors"),
+        (half, "scores/paint.test.json", "generations/paint.test.jsonl"),
+        (zeros, "checkpoint/model.safetensors", "job.json"),
+        (half, "trained.json", "job.json"),
+        (shutil.rmtree, "checkpoint", "job.json"),
+    ],
+)
+def test_what_was_damaged_is_made_again(
+    planned: Path, damage: Callable[[Path], None], file: str, kept: str
+) -> None:
+    run = planned / "run" / "final" / "ew"
+    if not (run / "outcome.json").exists():
+        begin(planned)
+    names = (
+        "checkpoint/model.safetensors",
+        "generations/paint.test.jsonl",
+        "scores/paint.test.json",
+    )
+    before = [(run / name).read_bytes() for name in names]
+    (run / "outcome.json").unlink()
+    stamp = (run / kept).stat().st_mtime_ns
+    damage(run / file)
+    begin(planned)
+    assert [(run / name).read_bytes() for name in names] == before
+    assert (run / kept).stat().st_mtime_ns == stamp
