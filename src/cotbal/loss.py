@@ -106,4 +106,5 @@ def task_sums(
     losses: Float[Tensor, " token"], tasks_of: Int[Tensor, " token"], tasks: int
 ) -> Float[Tensor, " task"]:
     """`S_t`: summed, unweighted loss of every task, detached, for logs and dynamic methods."""
-    return torch.zeros(tasks, device=losses.device).index_add_(0, tasks_of, losses.detach())
+    sums = torch.zeros(tasks, dtype=losses.dtype, device=losses.device)
+    return sums.index_add_(0, tasks_of, losses.detach())

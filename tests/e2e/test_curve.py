@@ -12,6 +12,7 @@ import pytest
 from cotbal.data.sampling import read_manifest
 from cotbal.jobs import worker
 from cotbal.scores.matrix import read_scores
+from helpers.planned_jobs import planned
 from helpers.shell import cotbal
 from helpers.tiny_vlm import mixture
 
@@ -53,7 +54,7 @@ def test_every_fraction_is_trained_on_its_share_and_scored_on_the_validation_set
     matrix = read_scores(drawn / "curve" / "scores.csv")
     assert matrix.tasks == tuple(TASKS)
     assert np.isnan(matrix.values).sum() == 4, "a task alone answers its own set"
-    assert {path.name for path in drawn.rglob("generations/*")} == {
+    assert {path.name for path in drawn.rglob("generations/*.jsonl")} == {
         f"{task}.validation.jsonl" for task in TASKS
     }
     assert not list(drawn.rglob("checkpoint"))
@@ -70,7 +71,7 @@ def test_the_fraction_of_the_mini_is_the_mini(drawn: Path, tmp_path: Path) -> No
     job = read(fraction / "job.json")
     job["run"] |= {"name": "mini", "portions": dict.fromkeys(TASKS, "mini")}
     mini.mkdir()
-    (mini / "job.json").write_text(json.dumps({**job, "kind": "probe"}))
+    (mini / "job.json").write_text(json.dumps(planned(job)))
     worker.main([str(mini / "job.json")])
     losses = [
         [step["task_losses"] for step in lines(run / "training.jsonl")] for run in (fraction, mini)

@@ -32,6 +32,7 @@ from cotbal.recipe.recipe import load_recipe
 from cotbal.recipe.runs import plan_probes
 from cotbal.recipe.schema import ResourcesSection
 from helpers import sharded_runs
+from helpers.planned_jobs import planned
 from helpers.tiny_vlm import mixture
 
 # Two costly fixtures for all tests: they stay in one of the processes that share the tests out.
@@ -87,7 +88,7 @@ def prepared(recipe_file: Path, root: Path, settings: tuple[str, ...]) -> Path:
         "weights": None,
         "keep_checkpoint": True,
     }
-    write_json(paths.job, job)
+    write_json(paths.job, planned(job))
     return paths.job
 
 

@@ -248,7 +248,8 @@ def test_drop_leaves_rejected_images_out_of_the_plan_and_of_the_run(narrow: Path
     assert [line.partition(": ")[2].split()[0] for line in inputs.dropped] == ["rejected"] * 2
     path = recipe.mixture["ocr"].validation
     assert path is not None
-    assert [record.number for record in worker._records(recipe, path)] == [1, 3]
+    used = worker._used(recipe, "ocr", "validation", path)
+    assert [used.records[i].number for i in used.indices.tolist()] == [1, 3]
 
 
 def test_policy_error_leaves_rejected_images_to_the_run(narrow: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cotbal.data.files import read_json, read_jsonl, write_jsonl
+from cotbal.data.files import read_json, read_jsonl, write_rows
 from cotbal.errors import RunError
 from cotbal.jobs import pipeline
 from cotbal.jobs.execute import Options
@@ -132,7 +132,7 @@ def test_rescoring_scores_the_answers_of_replicates(recipe_path: Path) -> None:
     root = RunDir(recipe_path.parent / "run")
     paths = root.seeded(1).probe("mini")
     rows = read_jsonl(paths.generations("ocr", "validation"))
-    write_jsonl(paths.generations("ocr", "validation"), [{**row, "answer": "no"} for row in rows])
+    write_rows(paths.generations("ocr", "validation"), [{**row, "answer": "no"} for row in rows])
     rescoring = rescore(root, lambda *_: None)
     (changed,) = (score for score in rescoring.scores if score.before != score.after)
     assert (changed.run, changed.task, changed.after) == ("seed-1/probes/mini", "ocr", 0)
