@@ -86,7 +86,7 @@ def test_the_table_holds_every_trial(measured: tuple[Path, str]) -> None:
     assert trials.tasks == tuple(TASKS)
     assert trials.seeds == ("0", "0", "1", "1", "0", "0", "0", "1")
     assert len(list(root.rglob("trials/*/outcome.json"))) == 8
-    assert {path.name for path in root.rglob("trials/*/generations/*")} == {
+    assert {path.name for path in root.rglob("trials/*/generations/*.jsonl")} == {
         f"{task}.validation.jsonl" for task in TASKS
     }
     assert not list(root.rglob("trials/*/checkpoint"))

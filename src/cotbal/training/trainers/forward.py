@@ -85,16 +85,19 @@ def without_dropout(model: nn.Module) -> Iterator[None]:
     """Make two passes comparable: layers are in evaluation mode, the model itself is in training
     mode.
 
-    Two kinds of layers keep their mode. Layers in four bits (weights in whole numbers): on CPUs
-    bitsandbytes takes evaluation for inference, stores their weights in another order and rounds,
-    and the training would continue with these. Layers with gradient checkpointing, which works in
-    training mode alone: without it the pass may not fit into memory.
+    Two kinds of layers are exceptions. Layers in four bits (weights in whole numbers) are in
+    training mode, also before the first step: on CPUs bitsandbytes takes evaluation for inference,
+    stores their weights in another order and rounds, and the training would continue with these.
+    Layers with gradient checkpointing keep their mode, because it works in training mode alone:
+    without it the pass may not fit into memory.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     model.training = True
     for module, mode in modes:
-        if _in_four_bits(module) or getattr(module, "gradient_checkpointing", False):
+        if _in_four_bits(module):
+            module.training = True
+        elif getattr(module, "gradient_checkpointing", False):
             module.training = mode
     try:
         yield
