@@ -60,6 +60,8 @@ def test_trials_answer_it_without_a_weight(tmp_path: Path) -> None:
     trials = read_trials(tmp_path / "run/response/trials.csv")
     assert (trials.tasks, trials.scored) == (("color", "paint"), ("color", "paint", "guard"))
     base = tmp_path / "run/trials/trial-base-checkpoint"
-    assert [file.name for file in (base / "generations").glob("*.jsonl")] == ["guard.validation.jsonl"]
+    assert [file.name for file in (base / "generations").glob("*.jsonl")] == [
+        "guard.validation.jsonl"
+    ]
     steered = cotbal("steer", "--trials", tmp_path / "run/response/trials.csv", "--goal", "color")
     assert "guard" in steered
