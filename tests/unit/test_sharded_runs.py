@@ -204,7 +204,8 @@ def assert_ends_the_same(recipe: Path, one: Path, two: Path, case: str, stage: i
         for other in (base, models[1])
     )
     assert moved > 0.1
-    assert apart / moved < (0.02 if case == "bfloat16" else 1e-5)
+    # Rounding, which Adam enlarges over the steps; one update agrees to some 1e-7.
+    assert apart / moved < (0.02 if case == "bfloat16" else 3e-5)
     logs = [read_jsonl(path / "training.jsonl") for path in (one, two)]
     assert [line["step"] for line in logs[0]] == [line["step"] for line in logs[1]]
     for first, second in zip(*logs, strict=True):
