@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from cotbal.balance import Settings, balance
 from cotbal.balance.probes import replicate_name
-from cotbal.data.files import append_jsonl, write_json, write_jsonl, write_text
+from cotbal.data.files import append_jsonl, write_json, write_sealed_rows, write_text
 from cotbal.jobs.rundir import RunDir
 from cotbal.scores.matrix import Samples, matrix_of_samples
 from cotbal.training.run_paths import RunPaths
@@ -172,7 +172,7 @@ def _write_probe(
     for task, column in samples.items():
         scores = column.values[row]
         write_json(paths.scores(task, "validation"), _scores(task, "validation", scores, column))
-        write_jsonl(paths.generations(task, "validation"), _answers(task, run, scores))
+        write_sealed_rows(paths.generations(task, "validation"), _answers(task, run, scores))
     _write_outcome(paths, run)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import product
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,11 +46,3 @@ def test_no_two_runs_share_a_directory(units: list[str]) -> None:
     }
     assert len(folders) == len(probes) + len(finals) + len(fractions) + 2
     assert not any(".old-" in folder.name for folder in folders), "as archives are called"
-
-
-@pytest.mark.parametrize("task", ["vqa", "vqa.x"])
-def test_files_of_earlier_versions_are_read(tmp_path: Path, task: str) -> None:
-    old = tmp_path / "generations" / f"{task}.test.jsonl"
-    old.parent.mkdir()
-    old.touch()
-    assert RunPaths(tmp_path).generations(task, "test") == old

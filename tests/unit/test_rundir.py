@@ -25,11 +25,11 @@ from cotbal.data.files import (
     now,
     read_json,
     read_jsonl,
-    read_rows,
+    read_sealed_rows,
     write_json,
     write_jsonl,
-    write_rows,
     write_sealed,
+    write_sealed_rows,
     write_text,
 )
 from cotbal.errors import RunError
@@ -280,24 +280,22 @@ def test_rows_are_read_as_they_were_written(
     tmp_path: Path, damage: Callable[[bytes], bytes]
 ) -> None:
     path = tmp_path / "rows.jsonl"
-    write_rows(path, ROWS)
-    assert read_rows(path) == ROWS
+    write_sealed_rows(path, ROWS)
+    assert read_sealed_rows(path) == ROWS
     path.write_bytes(damage(path.read_bytes()))
     with raises(RunError, "damaged-file", path):
-        read_rows(path)
+        read_sealed_rows(path)
 
 
-def test_rows_of_earlier_versions_have_no_digest(tmp_path: Path) -> None:
+def test_rows_without_their_digest_are_not_read(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     write_jsonl(path, ROWS)
-    assert read_rows(path) == ROWS
-    path.write_bytes(path.read_bytes()[:-9])
-    with raises(RunError, "broken-file", path):
-        read_rows(path)
+    with raises(RunError, "damaged-file", path):
+        read_sealed_rows(path)
 
 
 def test_a_digest_is_as_sha256sum_writes_it(tmp_path: Path) -> None:
-    write_rows(tmp_path / "rows.jsonl", ROWS)
+    write_sealed_rows(tmp_path / "rows.jsonl", ROWS)
     digest = hashlib.sha256((tmp_path / "rows.jsonl").read_bytes()).hexdigest()
     assert (tmp_path / "rows.jsonl.sha256").read_text() == f"{digest}  rows.jsonl\n"
 

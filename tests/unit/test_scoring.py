@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cotbal.data.files import read_json, write_json, write_jsonl
+from cotbal.data.files import read_json, write_json, write_sealed_rows
 from cotbal.errors import RunError
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import awaited, clusters, score_matrix, scores_of, write_scores
@@ -27,7 +27,7 @@ def answer(paths: RunPaths, answers: list[str], task: str = "ocr", **changed: An
         {"id": f"{i}", "images": images, "question": "?", "references": [truth], "answer": said}
         for i, (images, truth, said) in enumerate(zip(image_lists, TRUTH, answers, strict=True))
     ]
-    write_jsonl(paths.generations(task, "validation"), rows)
+    write_sealed_rows(paths.generations(task, "validation"), rows)
     return paths
 
 
@@ -143,7 +143,7 @@ def yes_no(paths: RunPaths, answers: str) -> RunPaths:
         }
         for i, said in enumerate(answers)
     ]
-    write_jsonl(paths.generations("vqa", "validation"), rows)
+    write_sealed_rows(paths.generations("vqa", "validation"), rows)
     return paths
 
 

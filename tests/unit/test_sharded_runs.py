@@ -51,6 +51,10 @@ CASES: dict[str, tuple[tuple[str, ...], int | None]] = {
     ),
     "bfloat16": ((f"model={{{MODEL}, dtype: bfloat16, gradient_checkpointing: true}}",), None),
 }
+# Relative distance of the trained models; 2e-7 was seen of the other cases. The tower's gradients
+# are small, so that Adam enlarges their rounding: 4e-6 with all logits, 1.1e-5 with the head in
+# chunks.
+APART = {"vision": 3e-5, "bfloat16": 0.02}
 # Case and stage of ZeRO, 0 for FSDP2.
 LAUNCHES = {f"{case} fsdp2": (case, 0) for case in CASES} | {
     "vision zero2": ("vision", 2),
@@ -204,8 +208,7 @@ def assert_ends_the_same(recipe: Path, one: Path, two: Path, case: str, stage: i
         for other in (base, models[1])
     )
     assert moved > 0.1
-    # Rounding, which Adam enlarges over the steps; one update agrees to some 1e-7.
-    assert apart / moved < (0.02 if case == "bfloat16" else 3e-5)
+    assert apart / moved < APART.get(case, 1e-6)
     logs = [read_jsonl(path / "training.jsonl") for path in (one, two)]
     assert [line["step"] for line in logs[0]] == [line["step"] for line in logs[1]]
     for first, second in zip(*logs, strict=True):

@@ -313,12 +313,10 @@ def settings_of(recipe: Recipe, run: Run, weights: Mapping[str, float] | None) -
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One line for each entry of two identities that differs.
 
-    Which records are used, and their images, follow from other entries too, and job files of
-    earlier versions do not hold them: they are listed where nothing else differs and both hold
-    them.
+    Which records are used, and their images, follow from other entries too: they are listed where
+    nothing else differs. `digest_images` may have been switched in between, so only what both hold
+    is compared.
     """
-    if not any(key.endswith(f".{_CHOSEN}") for key in before):  # then names had their dots
-        now = {key.replace("%2E", "."): value for key, value in now.items()}
     lines = [
         f"{key}: was {_short(before.get(key))}, is {_short(now.get(key))}"
         for key in _changed(before, now)

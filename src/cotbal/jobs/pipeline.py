@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from cotbal.jobs.checkpoint_files import is_model_removed
 from cotbal.jobs.execute import Options
 from cotbal.jobs.plan import Kind, Prepared
 from cotbal.jobs.response import do_with_trials
-from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.rundir import RunDir, name_part
 from cotbal.jobs.runs import FIXED, do, prepare, probes, untrained
 from cotbal.jobs.steering import is_steered, method_of, trials_for, with_weights
 from cotbal.jobs.weigh import task_weights, weigh, write_weights
@@ -61,7 +60,7 @@ def ratios_run_name(path: Path) -> str:
     """Name of the final run whose tasks are sampled by the weights of a file: `ratios:ocr` for
     `weights-ocr.json`, `ratios` for `weights.json`.
     """
-    variant = re.sub(r"[^\w.+-]+", "-", path.stem.removeprefix("weights").lstrip("-"))
+    variant = name_part(path.stem.removeprefix("weights").lstrip("-"))
     return f"ratios:{variant}" if variant else "ratios"
 
 

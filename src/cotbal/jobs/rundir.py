@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,11 @@ def _folder(run: str) -> str:
     # be called as if it were alone on its mini, or archived.
     plain = run.replace("solo:mini-", "solo:%6Dini-").replace(".old-", "%2Eold-")
     return plain.replace(":", "-").replace("/", "_")
+
+
+def name_part(text: str) -> str:
+    """A text as part of the name of a file or run: `-` in place of what names do not hold."""
+    return re.sub(r"[^\w.+-]+", "-", text)
 
 
 class SubmissionPaths(RunPaths):

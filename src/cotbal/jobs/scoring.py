@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cotbal.data.files import read_json, read_rows, write_sealed
+from cotbal.data.files import read_json, read_sealed_rows, write_sealed
 from cotbal.errors import RunError
 from cotbal.scores.matrix import Samples, ScoreMatrix, matrix_of_samples
 from cotbal.scores.measure import given_by, is_stale, load_metric, measure, source_of
@@ -121,7 +121,7 @@ def write_scores(paths: RunPaths, task: str, split: str, metrics: Sequence[str])
             " file",
             "missing-file",
         )
-    rows = read_rows(answers)
+    rows = read_sealed_rows(answers)
     entries = read_scores_file(paths, task, split)["metrics"]
     entries |= {metric: _scored(metric, rows) for metric in metrics if not given_by(metric)}
     content = {"task": task, "split": split, **describe(rows), "metrics": entries}

@@ -15,7 +15,7 @@ from cotbal.errors import CotbalError, RunError, near
 from cotbal.jobs.inputs import differences
 from cotbal.jobs.plan import Kind, Planned, Prepared, make_plan
 from cotbal.jobs.response import as_planned, read_response, trials
-from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.rundir import RunDir, name_part
 from cotbal.jobs.single_task import SingleTask, single_task_scores
 from cotbal.jobs.weigh import task_weights
 from cotbal.recipe.mixture import Mixture
@@ -163,7 +163,7 @@ def _write_choice(
         CotbalError: `prediction-exists`.
     """
     response, choice = steered.response, steered.choice
-    name = re.sub(r"[^\w.+-]+", "-", choice.goal.replace(",", "+"))
+    name = name_part(choice.goal.replace(",", "+"))
     weights, prediction = out / f"weights-{name}.json", out / f"prediction-{name}.json"
     content = freeze(response, choice)
     if prediction.exists():

@@ -24,7 +24,7 @@ from cotbal.data.batches.processors import load_processor
 from cotbal.data.batches.questions import collator_for
 from cotbal.data.batches.repeats import repeats
 from cotbal.data.batches.row_lengths import RowLengths
-from cotbal.data.files import default_cache, read_json, read_rows, write_sealed
+from cotbal.data.files import default_cache, read_json, read_sealed_rows, write_sealed
 from cotbal.data.reading.image_states import ImageStates
 from cotbal.data.reading.record import Record
 from cotbal.data.reading.records import open_records
@@ -145,7 +145,7 @@ class _Execution:
         if not path.exists():
             return False
         try:
-            if len(read_rows(path)) == answered.size:
+            if len(read_sealed_rows(path)) == answered.size:
                 return True
         except RunError as error:
             print(error)

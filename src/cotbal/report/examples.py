@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
-from cotbal.data.files import default_cache, read_rows
+from cotbal.data.files import default_cache, read_sealed_rows
 from cotbal.data.reading.images import is_within, open_image
 from cotbal.errors import DataError
 from cotbal.report.contents import Contents, RunContents
@@ -83,7 +83,7 @@ def _of_task(contents: Contents, task: str) -> list[Example]:
     scores = [run.scores[task, SPLIT] for run in probes]
     metrics = [of_run.metrics[contents.metric_of(of_run)] for of_run in scores]
     values = np.stack([metric.measured.values for metric in metrics])
-    records = [read_rows(run.paths.generations(task, SPLIT)) for run in probes]
+    records = [read_sealed_rows(run.paths.generations(task, SPLIT)) for run in probes]
     folders = folders_of(contents)
     maximum = metrics[0].maximum
     chosen = []

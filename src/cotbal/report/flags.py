@@ -20,7 +20,7 @@ WHAT = {
     "constant_answer": "its probe may be no better than one constant answer",
     "no_score": "its probe may score 0",
 }
-NO_CREDIT = "helping it counts for no unit; its inward part is 1"
+NO_CREDIT = "no unit gets credit for helping it; its inward part is 1"
 
 
 def flag_table(balance: Balance) -> Table:

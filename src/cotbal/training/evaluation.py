@@ -14,7 +14,7 @@ from transformers import AutoConfig, GenerationConfig
 from cotbal.data.batches.collate import Collator, Row
 from cotbal.data.batches.loading import made, processes
 from cotbal.data.batches.questions import QuestionCollator, collator_for
-from cotbal.data.files import write_rows
+from cotbal.data.files import write_sealed_rows
 from cotbal.data.reading.record import Record, answer_row
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.schema import Generation
@@ -143,4 +143,4 @@ def write_generations(
 ) -> None:
     """Write answers with questions and references, to recompute scores without a model."""
     rows = (answer_row(*pair) for pair in zip(records, answers, strict=True))
-    write_rows(paths.generations(task, split), rows)
+    write_sealed_rows(paths.generations(task, split), rows)

@@ -46,9 +46,7 @@ class RunPaths:
         return self._of_set("scores", task, split, "json")
 
     def _of_set(self, folder: str, task: str, split: str, kind: str) -> Path:
-        path = self.root / folder / f"{set_name(task, split)}.{kind}"
-        before = path.with_name(f"{task}.{split}.{kind}")  # as earlier versions called it
-        return before if before.exists() and not path.exists() else path
+        return self.root / folder / f"{set_name(task, split)}.{kind}"
 
     @property
     def done(self) -> bool:

@@ -14,7 +14,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from cotbal.data.files import append_jsonl, default_cache, read_json, write_rows, write_sealed
+from cotbal.data.files import (
+    append_jsonl,
+    default_cache,
+    read_json,
+    write_sealed,
+    write_sealed_rows,
+)
 from cotbal.data.reading.records import open_records
 from cotbal.data.sampling import read_manifest
 from cotbal.jobs.executors import Job, Outcome, Resources, log_tail
@@ -126,7 +132,7 @@ def _answer(paths: RunPaths, task: Task, split: str, portion: str, luck: float) 
                 "answer": answer,
             }
         )
-    write_rows(paths.generations(task.name, split), rows)
+    write_sealed_rows(paths.generations(task.name, split), rows)
     write_scores(
         paths, task.name, split, (task.metric,) if split == "validation" else task.test_metrics
     )

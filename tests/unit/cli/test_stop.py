@@ -1,4 +1,4 @@
-"""A command that was told to stop stops, wherever the signal is handled."""
+"""A stop signal ends the command, wherever Python delivers it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cotbal.data.files import locked
+from cotbal.data.files import locked, write_sealed_rows
 from cotbal.errors import CotbalError, DataError, RunError, RunsFailed
 from cotbal.jobs.executors import JobHandle, record_handle
 from helpers import tiny_vlm
@@ -74,7 +74,7 @@ def test_a_stopped_command_goes_on_where_it_was(
     monkeypatch.setattr("cotbal.benchmarks.submission.command.PIECE", 1)
     pieces = setup.directory / "generations"
     pieces.mkdir(parents=True)
-    (pieces / "000000000.jsonl").write_text('{"id": 9001, "answer": "Two Cats"}\n')
+    write_sealed_rows(pieces / "000000000.jsonl", [{"id": 9001, "answer": "Two Cats"}])
     (pieces / ".000000001.jsonl.abc").write_text('{"id": 9000, "ans')  # what a kill leaves behind
     ended = cotbal("submission", setup.run, "--raw", setup.raw, "--on", "inline", "--json")
     assert ended.code == 0, ended.err

@@ -141,28 +141,23 @@ def test_one_run_alone_needs_no_server(job: Callable[..., Job], tmp_path: Path) 
     assert len(imports(tmp_path)) == 1
 
 
-def test_another_environment_gets_a_fresh_process(
-    job: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("changed", ["environment", "directory"])
+def test_after_a_change_of_the_driver_a_run_gets_a_fresh_process(
+    job: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
     first, second = job("a"), job("b")
     outcomes = processes.run([first, second], Resources(workers=1, threads=1))
     assert next(outcomes).job is first
-    monkeypatch.setenv("MARK", "frog")
+    if changed == "environment":
+        monkeypatch.setenv("MARK", "frog")
+    else:
+        monkeypatch.chdir(tmp_path)
     assert ok(list(outcomes)) == {"b": True}
-    assert state(second)["parent"] == os.getpid()
-    assert state(second)["mark"] == "frog"
+    found = state(second)
+    assert found["parent"] == os.getpid()
+    assert (found["mark"] == "frog") == (changed == "environment")
+    assert (found["directory"] == str(tmp_path)) == (changed == "directory")
     assert len(imports(tmp_path)) == 2
-
-
-def test_another_directory_gets_a_fresh_process(
-    job: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = job("a"), job("b")
-    outcomes = processes.run([first, second], Resources(workers=1, threads=1))
-    assert next(outcomes).job is first
-    monkeypatch.chdir(tmp_path)
-    assert ok(list(outcomes)) == {"b": True}
-    assert state(second)["directory"] == str(tmp_path)
 
 
 def test_a_killed_run_fails_alone(job: Callable[..., Job], tmp_path: Path) -> None:

@@ -28,13 +28,6 @@ OPTIONS = Options(executor=EXECUTOR)
 FRACTIONS = ("1/8", "1/2", "1")
 
 
-@pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Names of the runs that were done, in order."""
-    monkeypatch.setenv("COTBAL_FAKE_LOG", str(tmp_path / "log.jsonl"))
-    return tmp_path / "log.jsonl"
-
-
 def planned(
     path: Path,
     *overrides: str,

@@ -164,15 +164,6 @@ def test_replaced_images_are_noticed_and_copied_ones_are_the_same(
     assert lines[0].startswith("tasks.ocr.test.images: was ")
 
 
-def test_identities_of_earlier_versions_hold_no_images(recipe_path: Path) -> None:
-    recipe_path.write_text(recipe_path.read_text().replace("  vqa:", "  vqa.x:"))
-    now = of(recipe_path)
-    kept = {key: value for key, value in now.items() if not key.endswith((".images", ".records"))}
-    before = {key.replace("%2E", "."): value for key, value in kept.items()}
-    assert set(before) - set(now) == {"tasks.vqa.x.train", "tasks.vqa.x.validation"}
-    assert differences(before, now) == []
-
-
 def test_an_image_that_was_lost_since_is_noticed(recipe_path: Path) -> None:
     """With `drop` it takes its records with it."""
     before = of(recipe_path, "on_missing_image=drop")

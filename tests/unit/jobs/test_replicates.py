@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cotbal.data.files import read_json, read_jsonl, write_rows
+from cotbal.data.files import read_json, read_jsonl, write_sealed_rows
 from cotbal.errors import RunError
 from cotbal.jobs import pipeline
 from cotbal.jobs.execute import Options
@@ -28,13 +28,6 @@ OPTIONS = Options(executor=EXECUTOR)
 STANDARD = ("mini", *(f"full:{task}" for task in TASKS))
 SOLO = tuple(f"{kind}:{task}" for task in TASKS for kind in ("solo", "solo-mini"))
 GROUPS = ("tasks.ocr.group=reading", "tasks.vqa.group=reading")
-
-
-@pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Names of the runs that were done, in order."""
-    monkeypatch.setenv("COTBAL_FAKE_LOG", str(tmp_path / "log.jsonl"))
-    return tmp_path / "log.jsonl"
 
 
 def job(path: Path, *overrides: str) -> Prepared:
@@ -132,7 +125,9 @@ def test_rescoring_scores_the_answers_of_replicates(recipe_path: Path) -> None:
     root = RunDir(recipe_path.parent / "run")
     paths = root.seeded(1).probe("mini")
     rows = read_jsonl(paths.generations("ocr", "validation"))
-    write_rows(paths.generations("ocr", "validation"), [{**row, "answer": "no"} for row in rows])
+    write_sealed_rows(
+        paths.generations("ocr", "validation"), [{**row, "answer": "no"} for row in rows]
+    )
     rescoring = rescore(root, lambda *_: None)
     (changed,) = (score for score in rescoring.scores if score.before != score.after)
     assert (changed.run, changed.task, changed.after) == ("seed-1/probes/mini", "ocr", 0)

@@ -33,13 +33,6 @@ OPTIONS = Options(executor=EXECUTOR)
 RESTART = Options(executor=EXECUTOR, restart_changed=True)
 
 
-@pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Names of the runs that were done, in order."""
-    monkeypatch.setenv("COTBAL_FAKE_LOG", str(tmp_path / "log.jsonl"))
-    return tmp_path / "log.jsonl"
-
-
 def planned(path: Path, *overrides: str) -> Prepared:
     return plan_trials(load_recipe(path, overrides), RunDir(path.parent / "run"))
 

@@ -30,13 +30,6 @@ WHOLE = "response.fraction=1"
 GROUPED = ("tasks.ocr.group=reading", "tasks.count.group=reading")
 
 
-@pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Names of the runs that were done, in order."""
-    monkeypatch.setenv("COTBAL_FAKE_LOG", str(tmp_path / "log.jsonl"))
-    return tmp_path / "log.jsonl"
-
-
 def tried(path: Path, *overrides: str) -> RunDir:
     """A run directory with finished trials."""
     prepared = plan_trials(load_recipe(path, (WHOLE, *overrides)), RunDir(path.parent / "run"))

@@ -32,13 +32,6 @@ OPTIONS = Options(executor=EXECUTOR)
 SEVEN = ("stl", "ew", "tla", "rlw", "dwa", "igbv1", "cotbal")
 
 
-@pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Names of the runs that were done, in order."""
-    monkeypatch.setenv("COTBAL_FAKE_LOG", str(tmp_path / "log.jsonl"))
-    return tmp_path / "log.jsonl"
-
-
 def comparison(
     path: Path, *overrides: str, methods: tuple[str, ...] = SEVEN, seeds: tuple[int, ...] = (0,)
 ) -> Study:

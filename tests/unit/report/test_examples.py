@@ -9,6 +9,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from cotbal.data.files import write_sealed_rows
 from cotbal.jobs.rundir import RunDir
 from cotbal.report.contents import read_contents
 from cotbal.report.examples import LIMIT, SIDE, choose, data_uri, examples
@@ -84,7 +85,7 @@ def test_images_from_elsewhere_are_not_in_the_report(job: RunDir) -> None:
         rows = [json.loads(line) for line in answers.read_text().splitlines()]
         for row in rows:
             row["images"] = [str(secret)]
-        answers.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_sealed_rows(answers, rows)
     assert {example.images for example in examples(read_contents(job.root))["ocr"]} == {(None,)}
     job.recipe.write_text(yaml.safe_dump({**recipe, "outside_images": "allow"}))
     ((image,),) = {example.images for example in examples(read_contents(job.root))["ocr"]}

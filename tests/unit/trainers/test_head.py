@@ -287,7 +287,7 @@ def test_an_evaluation_that_needs_the_loss_alone_makes_no_logits(
 
 
 def test_a_compiled_model_keeps_its_plain_head(checkpoint: Path, tmp_path: Path) -> None:
-    """Another head for every batch would be compiled anew."""
+    """It would recompile for every batch."""
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
     trainer = trainer_of(model, tmp_path, 4, 4)
     batch = {**pad(rows()), "task_ids": torch.zeros(16, dtype=torch.long)}

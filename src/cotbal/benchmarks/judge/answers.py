@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cotbal.benchmarks.judge.pairs import Pair, read_pairs
-from cotbal.data.files import read_json, read_jsonl, read_rows
+from cotbal.data.files import read_json, read_jsonl, read_sealed_rows
 from cotbal.errors import DataError, RunError
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import describe
@@ -103,7 +103,9 @@ def _of_run(root: Path, paths: RunPaths, tasks: Mapping[str, Task]) -> list[Answ
         if METRIC in _metrics(tasks.get(name), split):
             source = paths.generations(name, split)
             title = f"{paths.root.relative_to(root)}, {name}, {split}"
-            sets.append(AnswerSet(title, read_pairs(read_rows(source), source), file, content))
+            sets.append(
+                AnswerSet(title, read_pairs(read_sealed_rows(source), source), file, content)
+            )
     return sets
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from cotbal import plugins
 from cotbal.benchmarks.academic.vqav2_server import ServerQuestions, write_submission
 from cotbal.data.checks.special_tokens import read_special_tokens
-from cotbal.data.files import archive, locked, read_json, read_rows, write_json, write_jsonl
+from cotbal.data.files import archive, locked, read_json, read_sealed_rows, write_json, write_jsonl
 from cotbal.data.reading.images import problems_of_images
 from cotbal.data.reading.record import IMAGE
 from cotbal.errors import CotbalError, DataError, RunError
@@ -51,7 +51,7 @@ class Candidate:
 
     def answers(self) -> list[dict[str, Any]]:
         """Those on disk, in the order of the questions."""
-        return [row for path in self.paths.pieces for row in read_rows(path)]
+        return [row for path in self.paths.pieces for row in read_sealed_rows(path)]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cotbal.data.batches.collate import Row
-from cotbal.data.files import read_json, read_jsonl, write_rows
+from cotbal.data.files import read_json, read_jsonl, write_sealed_rows
 from cotbal.data.reading.record import IMAGE, Record, Turn
 from cotbal.jobs.entry import Progress, job_begun
 from cotbal.recipe.recipe import load_recipe
@@ -57,7 +57,7 @@ def _answer(job: dict[str, Any], directory: Path, ranks: Ranks, stop: Callable[[
         answers = zip(piece, answer(rows, report), strict=True)
         if ranks.main:
             lines = [{"id": question["id"], "answer": text} for question, text in answers]
-            write_rows(pieces[start], lines)
+            write_sealed_rows(pieces[start], lines)
         if ranks.any(stop()) and start != missing[-1]:
             raise Stopped
 

@@ -169,10 +169,9 @@ def last_complete(directory: Path) -> Path | None:
 
 def _is_whole(checkpoint: Path) -> bool:
     try:
-        files = read_json(checkpoint / COMPLETE).get("files")
+        return bool(read_json(checkpoint / COMPLETE)["files"] == _digests(checkpoint))
     except RunError:
         return False
-    return files is None or files == _digests(checkpoint)  # None: of an earlier version
 
 
 def _digests(checkpoint: Path) -> dict[str, str]:
