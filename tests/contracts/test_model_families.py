@@ -36,7 +36,7 @@ from cotbal.recipe.runs import final_run
 from cotbal.recipe.schema import Generation, ModelSection
 from cotbal.training import evaluation, vlm
 from cotbal.training import train as training
-from cotbal.training.features.images import ImageFeatures, tower_of
+from cotbal.training.features.images import ImageFeatures
 from cotbal.training.run_paths import RunPaths
 from cotbal.training.trainers.forward import valid_token_losses
 from cotbal.training.trainers.head import find_head
@@ -330,9 +330,10 @@ def test_every_part_is_found_and_frozen_by_itself(case: Case) -> None:
     )
 
 
-# The order of sums differs: where images of a batch are one row of the tower (Pixtral), or by the
-# place of a tensor in memory.
-ROUNDING = {"pixtral": 1e-5, "llava_onevision": 1e-5}
+# The order of sums differs: where all patches of a batch are in one list, or by the place of a
+# tensor in memory.
+ROUNDING = {"pixtral": 1e-5, "llava_onevision": 1e-5, "glm_ocr": 1e-5}
+NOT_DIVIDED = "an input has no entry for every image"  # PaddleOCR
 
 
 def gradients(model: Any, batch: dict[str, Any]) -> list[Tensor]:
@@ -349,20 +350,25 @@ def test_images_encoded_once_change_no_loss_and_no_gradient(case: Case, projecto
     """The first time images are encoded, the second time they are known; in another batch too."""
     lines: list[str] = []
     plain, cached = (case.model(projector=projector, language="full") for _ in range(2))
-    features = ImageFeatures(2**30, report=lines.append)
-    features.attach(cached, trained=True)
+    trained = {"language"} if projector == "frozen" else {"language", "projector"}
+    features = ImageFeatures(2**30, trained=trained, report=lines.append)
+    features.attach(cached, training=True)
     together = case.collator.training(case.rows())
     for batch in (together, together, case.collator.training(case.rows()[2:3])):
         pairs = zip(gradients(plain, batch), gradients(cached, batch), strict=True)
         bound = ROUNDING.get(case.name, 0.0)
         assert all((one - other).norm() <= bound * one.norm() for one, other in pairs)
     features.save()
-    (line,) = lines
-    if any(p.requires_grad for p in tower_of(cached).parameters()):
-        assert "parameters of the vision tower are trained, among them merger" in line
+    need_reuse(case, lines[0])
+
+
+def need_reuse(case: Case, line: str) -> None:
+    """The log must show that most images were known, or why none was."""
+    if case.name == "paddleocr_vl":
+        assert NOT_DIVIDED in line
     else:
         encoded, used = re.findall(r"\d+", line)
-        assert int(encoded) * 2 < int(used)
+        assert int(encoded) * 2 <= int(used)
 
 
 def test_images_encoded_once_change_no_answer(case: Case) -> None:
@@ -378,11 +384,10 @@ def test_images_encoded_once_change_no_answer(case: Case) -> None:
         answerer = evaluation.Answerer(model, case.collator, settings)
         answers.append(answerer(case.rows(), lambda _: None))
     assert answers[1] == answers[2] == answers[0]
-    features.attach(trained := case.model(language="full"), trained=True)
+    features.attach(trained := case.model(language="full"), training=True)
     found = gradients(trained, batch := case.collator.training(case.rows()))
     assert torch.allclose(found[0], losses(plain, batch), atol=1e-5)
-    encoded, used = re.findall(r"\d+", lines[0])
-    assert int(encoded) * 2 <= int(used)
+    need_reuse(case, lines[0])
 
 
 def test_gradient_checkpointing_changes_no_gradient(case: Case) -> None:

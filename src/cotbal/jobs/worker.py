@@ -39,7 +39,7 @@ from cotbal.recipe.mixture import TRAIN, Task
 from cotbal.recipe.ratios import allotted
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import Run
-from cotbal.training import evaluation
+from cotbal.training import evaluation, vlm
 from cotbal.training import train as training
 from cotbal.training.features.images import ImageFeatures
 from cotbal.training.ranks import Ranks, Stopped
@@ -227,7 +227,8 @@ class _Execution:
         return ImageFeatures(
             self.recipe.resources.feature_bytes,
             len(names),
-            default_cache() if self.recipe.model.vision == "frozen" else None,
+            vlm.trained_parts(self.recipe.model),
+            default_cache(),
             print if self.ranks.main else lambda _: None,
         )
 

@@ -154,7 +154,7 @@ def _trainer(
         trainer.data_collator = packed(collator, recipe.model.max_length, padding)
     if log.session.features is not None:
         sharded = trainer.sharded or trainer.is_deepspeed_enabled
-        log.session.features.attach(prepared, trained=True, sharded=sharded)
+        log.session.features.attach(prepared, training=True, sharded=sharded)
     trainer.add_callback(log)  # behind the check, so that nothing is written before it
     trainer.remove_callback(PrinterCallback)  # our log writes the same figures as JSON
     return trainer, processor

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from cotbal.training.features.images import ImageFeatures
+from cotbal.training.features.layers import LayersOfTower
+from cotbal.training.features.store import Store
 from cotbal.training.features.tower import identity_of
 
 
@@ -59,7 +61,7 @@ class Model(nn.Module):
 def attached(tower: nn.Module, budget: int = 2**20, **options: Any) -> tuple[ImageFeatures, list]:
     lines: list[str] = []
     features = ImageFeatures(budget, report=lines.append, **options)
-    features.attach(Model(tower.requires_grad_(False).eval()), trained=True)
+    features.attach(Model(tower.requires_grad_(False).eval()), training=True)
     return features, lines
 
 
@@ -204,7 +206,7 @@ def test_a_tower_that_is_trained_or_sharded_is_left_alone() -> None:
     dropping = Encoder().requires_grad_(False).eval()
     dropping.dropout = dropout
     for tower, options in ((trained, {}), (dropping, {}), (sharded, {"sharded": True})):
-        features.attach(Model(tower), trained=True, **options)
+        features.attach(Model(tower), training=True, **options)
         assert "forward" not in vars(tower)
     reasons = ("2 parameters of the vision tower are trained", "training mode", "sharded")
     assert all(reason in line for reason, line in zip(reasons, lines, strict=True))
@@ -215,3 +217,72 @@ def test_a_budget_of_nothing_leaves_the_tower_alone() -> None:
     _, lines = attached(tower, budget=0)
     assert "forward" not in vars(tower)
     assert not lines
+
+
+class Layer(nn.Module):
+    """Counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.rand(12))
+        self.images = 0
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        self.images += len(hidden)
+        return hidden * self.scale
+
+
+class WithProjector(nn.Module):
+    """A tower that holds its projector; `early` projects what leaves the first layer."""
+
+    def __init__(self, feeds_layers: bool = False) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([Layer(), Layer()])
+        self.early, self.merger = nn.Linear(12, 3), nn.Linear(12, 3)
+        self.feeds_layers = feeds_layers
+
+    def forward(self, pixels: Tensor) -> BaseModelOutput:
+        hidden = self.layers[0](pixels.flatten(1))
+        early = self.early(hidden)
+        if self.feeds_layers:
+            hidden = hidden + early.mean(dim=1, keepdim=True)
+        hidden = self.layers[1](hidden)
+        return BaseModelOutput(last_hidden_state=hidden, hidden_states=(self.merger(hidden), early))
+
+
+def with_projector(**options: Any) -> tuple[WithProjector, list[str]]:
+    torch.manual_seed(0)
+    tower, lines = WithProjector(**options), list[str]()
+    tower.layers.requires_grad_(False).eval()
+    learnt = {id(p) for name in ("early", "merger") for p in getattr(tower, name).parameters()}
+    LayersOfTower(tower, Store(2**20, None), lines.append, "a tower", learnt=learnt)
+    return tower, lines
+
+
+def test_a_projector_inside_the_tower_learns_from_images_that_were_encoded_once() -> None:
+    torch.manual_seed(0)
+    plain = WithProjector()
+    plain.layers.requires_grad_(False)
+    tower, lines = with_projector()
+    for step in range(3):
+        for one in (plain, tower):
+            output = one(pixels(1, 2, 1))
+            sum(part.square().sum() for part in output.hidden_states).backward()
+            torch.optim.SGD(one.merger.parameters(), lr=0.1 * step).step()
+        pairs = zip(plain.parameters(), tower.parameters(), strict=True)
+        assert all(torch.equal(a, b) and _same(a.grad, b.grad) for a, b in pairs)
+    first = 3 + 3 + 1 + 3  # together, alone, for the gradient, to compare
+    assert tower.layers[0].images == first
+    assert not lines
+
+
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is other if one is None or other is None else torch.equal(one, other)
+
+
+def test_a_projector_that_feeds_the_layers_is_left_alone() -> None:
+    tower, lines = with_projector(feeds_layers=True)
+    tower(pixels(1, 2))
+    (line,) = lines
+    assert line == "trained parameters come before its last layer"
+    assert "forward" not in vars(tower)

@@ -87,6 +87,15 @@ class Call:
         }
         return Call(values, self.sizes[: len(numbers)])
 
+    def copy(self) -> Call:
+        """The same with tensors of its own, ordinary ones also within `torch.inference_mode`."""
+        with torch.inference_mode(False):
+            values = {
+                name: value.clone() if isinstance(value, Tensor) else value
+                for name, value in self.values.items()
+            }
+        return replace(self, values=values)
+
     def digest(self, prefix: str) -> str:
         """Hash of all arguments; `prefix` names the tower and the form of the call."""
         digest = hashlib.sha256(prefix.encode())
@@ -156,7 +165,7 @@ def _joint(together: Any, alone: Sequence[Any]) -> int | None:
     for dimension in range(min(2, together.dim())):
         joined = _try_join(alone, dimension)
         if joined is not None and joined.shape == together.shape:
-            if not _agree(joined, together):
+            if not agree(joined, together):
                 raise Unsupported("the features of an image depend on the images beside it")
             return dimension
     raise Unsupported("its output cannot be divided by image")
@@ -169,7 +178,7 @@ def _try_join(parts: Sequence[Any], dimension: int) -> Tensor | None:
         return None
 
 
-def _agree(one: Tensor, other: Tensor) -> bool:
+def agree(one: Tensor, other: Tensor) -> bool:
     """Equal up to rounding: half of the digits agree. Sums of another order round otherwise."""
     if one.dtype != other.dtype:
         return False

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from cotbal.training import vlm
+from cotbal.training.features.calls import Unsupported
+from cotbal.training.features.layers import LayersOfTower
 from cotbal.training.features.store import Store
 from cotbal.training.features.tower import Tower, identity_of
+from cotbal.training.vlm import Part
 
 FOLDER = "image_features"
 
@@ -21,6 +25,7 @@ class ImageFeatures:
         budget: bytes of the features in memory, and of the files of a tower; 0 keeps nothing.
         images: number of distinct images; if they exceed the budget, none is kept, so that the
             features of an image do not depend on which others were kept. 0: unknown.
+        trained: parts of the model that runs train, see `cotbal.training.vlm.parts`.
         cache: directory in which runs share features; None keeps them in memory alone.
         report: receives a line for the log of the run.
     """
@@ -29,21 +34,23 @@ class ImageFeatures:
         self,
         budget: int,
         images: int = 0,
+        trained: Collection[Part] = (),
         cache: Path | None = None,
         report: Callable[[str], None] = print,
     ) -> None:
         self._budget = budget
         self._images = images
-        self._cache = cache
+        self._trained = trained
+        self._cache = None if "vision" in trained else cache
         self._report = report
         self._stores: dict[str, Store] = {}
         self._tower: Tower | None = None
 
-    def attach(self, model: nn.Module, trained: bool = False, sharded: bool = False) -> None:
+    def attach(self, model: nn.Module, training: bool = False, sharded: bool = False) -> None:
         """Let the vision tower of a model encode every image once, if that changes nothing.
 
         Args:
-            trained: whether the model is about to be trained; a tower that is trained computes
+            training: whether the model is about to be trained; a tower that is trained computes
                 other features after every step.
             sharded: whether ranks hold parts of the tower, so that all must run it together.
         """
@@ -51,16 +58,17 @@ class ImageFeatures:
         if not self._budget:
             return
         tower = tower_of(model)
-        reason = "the model is sharded over ranks" if sharded else _reason(tower, trained)
-        if reason or tower is None:
+        if tower is None:
+            self._report("image features are not kept: the model has no vision tower of its own")
+            return
+        learnt = self._learnt(model, tower)
+        if reason := _reason(tower, learnt if training else None, sharded):
             self._report(f"image features are not kept: {reason}")
             return
-        identity = identity_of(tower)
-        if identity not in self._stores:
-            folder = None if self._cache is None else self._cache / FOLDER / identity[:32]
-            self._stores[identity] = Store(self._budget, folder)
-        store = self._stores[identity]
-        self._tower = Tower(tower, store, self._refused, identity, self._images)
+        try:
+            self._tower = self._attached(tower, learnt)
+        except Unsupported as error:
+            self._refused(str(error))
 
     def save(self) -> None:
         """Share what was computed since the last call, and report how often images were encoded."""
@@ -72,6 +80,23 @@ class ImageFeatures:
         self._tower = None
         for store in self._stores.values():
             store.save()
+
+    def _attached(self, tower: nn.Module, learnt: Collection[int]) -> Tower:
+        identity = identity_of(tower, learnt)
+        if identity not in self._stores:
+            folder = None if self._cache is None else self._cache / FOLDER / identity[:32]
+            self._stores[identity] = Store(self._budget, folder)
+        settings = (tower, self._stores[identity], self._refused, identity, self._images)
+        return LayersOfTower(*settings, learnt=learnt) if learnt else Tower(*settings)
+
+    def _learnt(self, model: nn.Module, tower: nn.Module) -> set[int]:
+        """Ids of the parameters of a projector inside the tower, if runs train it."""
+        if "projector" not in self._trained or "vision" in self._trained:
+            return set()
+        part_of = vlm.parts(model)
+        inside = {id(parameter) for parameter in tower.parameters()}
+        named = ((part_of[name], id(parameter)) for name, parameter in model.named_parameters())
+        return {number for part, number in named if part == "projector"} & inside
 
     def _refused(self, reason: str) -> None:
         self._tower = None
@@ -85,18 +110,31 @@ def tower_of(model: nn.Module) -> nn.Module | None:
     return None if encoder in (inner, inner.base_model) else encoder
 
 
-def _reason(tower: nn.Module | None, trained: bool) -> str | None:
-    """Why the features of a tower are not kept."""
-    if tower is None:
-        return "the model has no vision tower of its own"
+def _reason(tower: nn.Module, learnt: Collection[int] | None, sharded: bool) -> str | None:
+    """Why the features of a tower are not kept.
+
+    Args:
+        learnt: ids of parameters that may be trained; None if nothing is.
+    """
+    if sharded:
+        return "the model is sharded over ranks"
     if "forward" in vars(tower):
         return "another library has replaced the forward pass of the vision tower"
-    if not trained:
+    if learnt is None:
         return None
-    learnt = [name for name, parameter in tower.named_parameters() if parameter.requires_grad]
-    if learnt:
-        return f"{len(learnt)} parameters of the vision tower are trained, among them {learnt[0]}"
-    checkpointing = "gradient_checkpointing"
-    if any(m.training for m in tower.modules() if not getattr(m, checkpointing, False)):
-        return "the vision tower is in training mode"
-    return None
+    named = [(name, p) for name, p in tower.named_parameters() if p.requires_grad]
+    trained = [name for name, parameter in named if id(parameter) not in learnt]
+    if trained:
+        return f"{len(trained)} parameters of the vision tower are trained, among them {trained[0]}"
+    return "the vision tower is in training mode" if any(map(_varies, tower.modules())) else None
+
+
+def _varies(module: nn.Module) -> bool:
+    """Whether a frozen module is in training mode, as by dropout; gradient checkpointing needs it,
+    and changes no result.
+    """
+    if not module.training or getattr(module, "gradient_checkpointing", False):
+        return False
+    parameters = list(module.parameters())
+    frozen = bool(parameters) and not any(p.requires_grad for p in parameters)
+    return frozen or (isinstance(module, nn.Dropout) and module.p > 0)

@@ -13,7 +13,7 @@ and otherwise image by image, so that the features of an image do not depend on 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial, update_wrapper
 from typing import Any
@@ -37,7 +37,7 @@ from cotbal.training.features.store import Store
 
 
 @dataclass
-class _Form:
+class Form:
     """What outputs of calls of one form look like.
 
     Attributes:
@@ -81,7 +81,7 @@ class Tower:
         self._refused = refused
         self._identity = identity
         self._images = images
-        self._forms: dict[str, _Form] = {}
+        self._forms: dict[str, Form] = {}
         tower.forward = update_wrapper(partial(self._forward), self._plain)
 
     def detach(self) -> None:
@@ -110,11 +110,10 @@ class Tower:
         joined = join(parts, [dimensions[part] for part in form.distinct])
         device = next(self._tower.parameters()).device
         kept = dict(zip(form.distinct, (tensor.to(device) for tensor in joined), strict=True))
-        leaves = [kept.get(part) for part in form.first]
-        return tree_unflatten(leaves, form.spec)
+        return tree_unflatten([kept.get(part) for part in form.first], form.spec)
 
     def _features(
-        self, call: Call, form: _Form, images: dict[str, Call], keys: Sequence[str]
+        self, call: Call, form: Form, images: dict[str, Call], keys: Sequence[str]
     ) -> dict[str, list[Tensor]]:
         """The kept parts of the output of every image, by key."""
         features = {key: self._store.get(key) for key in images}
@@ -131,14 +130,14 @@ class Tower:
         self.encoded += len(missing)
         return {key: tensors for key, tensors in features.items() if tensors is not None}
 
-    def _encoded(self, call: Call, form: _Form) -> list[Tensor]:
+    def _encoded(self, call: Call, form: Form) -> list[Tensor]:
         leaves, _ = self._run(call)
         return [leaves[part].cpu() for part in form.distinct]
 
-    def _try(self, call: Call, images: Sequence[Call], keys: Sequence[str]) -> _Form:
+    def _try(self, call: Call, images: Sequence[Call], keys: Sequence[str]) -> Form:
         """The form of an output, and for several images how it is divided."""
         whole, spec = self._run(call)
-        form = _Form(spec, _first(whole))
+        form = Form(spec, _first(whole))
         needed = sum(whole[part].nbytes for part in form.distinct) * self._images // len(images)
         if needed > self._store.budget:
             raise Unsupported(
@@ -156,7 +155,7 @@ class Tower:
             self._put(key, leaves, form)
         return form
 
-    def _put(self, key: str, leaves: Leaves, form: _Form) -> None:
+    def _put(self, key: str, leaves: Leaves, form: Form) -> None:
         if self._store.get(key) is None:
             self._store.put(key, [leaves[part].cpu().clone() for part in form.distinct])
             self.encoded += 1
@@ -165,12 +164,15 @@ class Tower:
         """The parts of the output; ordinary tensors also within `torch.inference_mode`."""
         with torch.inference_mode(False), torch.no_grad():
             leaves, spec = tree_flatten(self._plain(*call.args, **call.kwargs))
+        self._validate(leaves)
+        return leaves, spec
+
+    def _validate(self, leaves: Leaves) -> None:
         for leaf in leaves:
             if isinstance(leaf, Tensor) and not leaf.isfinite().all():
                 raise Unsupported("its output is not finite")
             if leaf is not None and not isinstance(leaf, Tensor):
                 raise Unsupported(f"its output holds a {type(leaf).__name__}")
-        return leaves, spec
 
 
 def _first(leaves: Leaves) -> list[int]:
@@ -191,9 +193,12 @@ def _precision() -> str:
     return f"{dtypes} {torch.get_float32_matmul_precision()}"
 
 
-def identity_of(tower: nn.Module) -> str:
+def identity_of(tower: nn.Module, learnt: Collection[int] = ()) -> str:
     """Hash of what decides the features of an image: weights, settings, versions and hardware, as
     another processor may round differently.
+
+    Args:
+        learnt: ids of parameters that come after what is kept.
     """
     device = next(tower.parameters()).device
     cuda = device.type == "cuda"
@@ -205,6 +210,7 @@ def identity_of(tower: nn.Module) -> str:
     attention = getattr(config, "_attn_implementation", None)
     facts = (
         type(tower).__name__,
+        bool(learnt),
         settings,
         attention,
         hardware,
@@ -214,6 +220,8 @@ def identity_of(tower: nn.Module) -> str:
     )
     digest = hashlib.sha256(repr(facts).encode())
     for name, tensor in _state(tower):
+        if id(tensor) in learnt:
+            continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(content(tensor))
     return digest.hexdigest()
