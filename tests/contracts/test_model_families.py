@@ -36,6 +36,7 @@ from cotbal.recipe.runs import final_run
 from cotbal.recipe.schema import Generation, ModelSection
 from cotbal.training import evaluation, vlm
 from cotbal.training import train as training
+from cotbal.training.features.images import ImageFeatures
 from cotbal.training.run_paths import RunPaths
 from cotbal.training.trainers.forward import valid_token_losses
 from cotbal.training.trainers.head import find_head
@@ -329,6 +330,66 @@ def test_every_part_is_found_and_frozen_by_itself(case: Case) -> None:
     )
 
 
+# The order of sums differs: where all patches of a batch are in one list, or by the place of a
+# tensor in memory.
+ROUNDING = {"pixtral": 1e-5, "llava_onevision": 1e-5, "glm_ocr": 1e-5}
+NOT_DIVIDED = "an input has no entry for every image"  # PaddleOCR
+
+
+def gradients(model: Any, batch: dict[str, Any]) -> list[Tensor]:
+    """Losses of the tokens, and the gradients of all parameters."""
+    model.train()
+    model.zero_grad()
+    losses_of_tokens = valid_token_losses(model, batch, predicting(batch["labels"]))[1]
+    losses_of_tokens.mean().backward()
+    return [losses_of_tokens.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
+
+
+@pytest.mark.parametrize("projector", ["full", "frozen"])
+def test_images_encoded_once_change_no_loss_and_no_gradient(case: Case, projector: str) -> None:
+    """The first time images are encoded, the second time they are known; in another batch too."""
+    lines: list[str] = []
+    plain, cached = (case.model(projector=projector, language="full") for _ in range(2))
+    trained = {"language"} if projector == "frozen" else {"language", "projector"}
+    features = ImageFeatures(2**30, trained=trained, report=lines.append)
+    features.attach(cached, training=True)
+    together = case.collator.training(case.rows())
+    for batch in (together, together, case.collator.training(case.rows()[2:3])):
+        pairs = zip(gradients(plain, batch), gradients(cached, batch), strict=True)
+        bound = ROUNDING.get(case.name, 0.0)
+        assert all((one - other).norm() <= bound * one.norm() for one, other in pairs)
+    features.save()
+    need_reuse(case, lines[0])
+
+
+def need_reuse(case: Case, line: str) -> None:
+    """The log must show that most images were known, or why none was."""
+    if case.name == "paddleocr_vl":
+        assert NOT_DIVIDED in line
+    else:
+        encoded, used = re.findall(r"\d+", line)
+        assert int(encoded) * 2 <= int(used)
+
+
+def test_images_encoded_once_change_no_answer(case: Case) -> None:
+    """Also of a model that was trained on features, and whose tower is in evaluation mode."""
+    plain, cached = case.model(), case.model()
+    lines: list[str] = []
+    features = ImageFeatures(2**30, report=lines.append)
+    settings = Generation(max_new_tokens=4, batch_size=2)
+    features.attach(cached)
+    answers = []
+    for model in (plain, cached, cached):
+        evaluation.set_greedy(model, case.collator)
+        answerer = evaluation.Answerer(model, case.collator, settings)
+        answers.append(answerer(case.rows(), lambda _: None))
+    assert answers[1] == answers[2] == answers[0]
+    features.attach(trained := case.model(language="full"), training=True)
+    found = gradients(trained, batch := case.collator.training(case.rows()))
+    assert torch.allclose(found[0], losses(plain, batch), atol=1e-5)
+    need_reuse(case, lines[0])
+
+
 def test_gradient_checkpointing_changes_no_gradient(case: Case) -> None:
     batch = case.collator.training(case.rows())
     gradients = []
@@ -441,6 +502,8 @@ def test_the_heart_of_the_contract(short_case: Case, root: Path, tmp_path: Path)
     test_a_row_has_the_losses_in_a_mixed_batch_that_it_has_alone(short_case)
     test_images_are_never_cut(short_case)
     test_answers_do_not_depend_on_the_batch(short_case)
+    test_images_encoded_once_change_no_loss_and_no_gradient(short_case, "frozen")
+    test_images_encoded_once_change_no_answer(short_case)
     test_packed_rows_have_the_losses_of_padded_ones_or_are_rejected(short_case)
     test_a_training_moves_what_it_should_and_leaves_a_checkpoint(short_case, root, tmp_path)
 

@@ -149,6 +149,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "optimization.epochs=-1": ("optimization.epochs", "0", "-1"),
     "optimization.schedule=cosin": ("optimization.schedule", "'linear'", "'cosin'", "'cosine'"),
     "resources.memory=lots": ("resources.memory", "'lots'"),
+    "resources.image_features=some": ("resources.image_features", "'some'"),
     "resources.hours=12:00:00": ("resources.hours", "'12:00:00'"),
     "optimization.packing=on": ("optimization.packing", "true", "false", "'on'"),
     "weightings={a: {float: x}}": ("weightings.a.float", "'x'"),

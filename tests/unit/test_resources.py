@@ -58,6 +58,14 @@ def test_probes_may_take_less(tmp_path: Path) -> None:
     assert recipe.for_probes.resources.accelerate_config is None
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"), [("auto", 2**30), ("off", 0), ("300M", 300 * 2**20), ("2T", 2**41)]
+)
+def test_image_features_have_a_budget_in_bytes(tmp_path: Path, size: str, expected: int) -> None:
+    recipe = load(tmp_path, f"resources.image_features={size}")
+    assert recipe.resources.feature_bytes == expected
+
+
 def test_two_recipes_that_differ_in_resources_alone_are_one(tmp_path: Path) -> None:
     plain, rich = load(tmp_path), load(tmp_path, NEEDS)
     assert plain.fingerprint == rich.fingerprint

@@ -23,6 +23,7 @@ from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import final_run
 from cotbal.training import train as training
 from cotbal.training import vlm
+from cotbal.training.features.images import ImageFeatures
 from cotbal.training.ranks import Stopped
 from cotbal.training.run_paths import RunPaths
 from cotbal.training.trainers.arguments import arguments
@@ -105,6 +106,27 @@ def test_resuming_in_the_middle_changes_nothing(
     for one, other in zip(*logs, strict=True):
         for key in ("step", "task_losses", "weights", "mean_weight", "masked_rows"):
             assert one[key] == other[key], key
+
+
+@pytest.mark.parametrize("settings", [(), LORA, PACKING], ids=["full", "LoRA", "packed"])
+def test_images_encoded_once_change_no_weight(
+    recipe_file: Path, tmp_path: Path, settings: tuple[str, ...]
+) -> None:
+    """Four images, encoded by the first training, and read from its files by the second."""
+    recipe = load_recipe(recipe_file, settings)
+    lines: list[str] = []
+    train(recipe, "cotbal", tmp_path / "plain")
+    for name in ("first", "second"):
+        features = ImageFeatures(2**30, cache=tmp_path, report=lines.append)
+        train(recipe, "cotbal", tmp_path / name, features=features)
+        features.save()
+    encoded = [line.partition(" images encoded")[0] for line in lines]
+    assert encoded == ["image features: 4", "image features: 0"]
+    plain, *others = (
+        (tmp_path / name / "checkpoint" / "model.safetensors").read_bytes()
+        for name in ("plain", "first", "second")
+    )
+    assert others == [plain, plain]
 
 
 def cut_in_half(path: Path) -> None:

@@ -13,6 +13,7 @@ from cotbal.cli import console
 from cotbal.cli.options import AsJson, On, Out, Ratios, RecipeArguments
 
 if TYPE_CHECKING:
+    from cotbal.jobs.encodings import Encodings
     from cotbal.jobs.forecast import Forecast
     from cotbal.jobs.mini import MiniAdvice
     from cotbal.jobs.next_step import Advice
@@ -53,6 +54,7 @@ def plan(
     spent.
     """
     from cotbal import plugins
+    from cotbal.jobs.encodings import encodings
     from cotbal.jobs.forecast import forecast
     from cotbal.jobs.mini import suggest_mini as suggest
     from cotbal.jobs.next_step import advise, expected
@@ -67,6 +69,7 @@ def plan(
         advice=suggest(prepared) if suggest_mini else None,
         next_steps=advise(prepared) if next_step else None,
         resolved=resolved,
+        encodings=encodings(prepared),
     )
     if as_json:
         console.print_json(_content(prepared, extras, on))
@@ -83,11 +86,14 @@ class _Extras:
     advice: MiniAdvice | None
     next_steps: Advice | None
     resolved: Resolution | None
+    encodings: Encodings | None
 
 
 def _content(prepared: Prepared, extras: _Extras, on: str) -> dict[str, Any]:
     content = {**prepared.plan.to_json(), "warnings": list(prepared.warnings)}
     content["expected_half_width"] = extras.half_width
+    if extras.encodings is not None:
+        content["images"] = extras.encodings.to_json()
     if extras.advice is not None:
         advice = extras.advice
         rate = None if advice.rate is None else str(advice.rate)
@@ -104,6 +110,8 @@ def _content(prepared: Prepared, extras: _Extras, on: str) -> dict[str, Any]:
 def _show(prepared: Prepared, extras: _Extras, on: str) -> None:
     show_plan(prepared.plan, prepared.warnings)
     show_expected(extras.half_width, prepared.recipe.trainings)
+    if extras.encodings is not None:
+        console.out.print(extras.encodings.sentence(), soft_wrap=True)
     if extras.resolved is None:
         show_passes(prepared)
     else:

@@ -39,8 +39,9 @@ from cotbal.recipe.mixture import TRAIN, Task
 from cotbal.recipe.ratios import allotted
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import Run
-from cotbal.training import evaluation
+from cotbal.training import evaluation, vlm
 from cotbal.training import train as training
+from cotbal.training.features.images import ImageFeatures
 from cotbal.training.ranks import Ranks, Stopped
 from cotbal.training.run_paths import RunPaths
 from cotbal.training.tracking import Tracking, reporting
@@ -104,6 +105,7 @@ class _Execution:
         is_trained = ranks.agreed(ranks.main and self._is_trained())
         parts, sets = [] if is_trained else self._parts(), self._sets()
         self._need_unchanged(parts, sets)
+        self.features = self._image_features(parts, sets)
         if not is_trained:
             trained = self._train(parts)
             if ranks.main:
@@ -113,6 +115,7 @@ class _Execution:
             ranks.wait()
             _free()
         generating = self._evaluate(sets)
+        self.features.save()
         if not ranks.main:
             return
         if not self.job["keep_checkpoint"]:
@@ -186,7 +189,9 @@ class _Execution:
         tracking = None
         if self.job.get("tracking") and self.ranks.main:
             tracking = Tracking(**self.job["tracking"])
-        session = training.Session(self._report_step, self.ranks, self.stop, tracking)
+        session = training.Session(
+            self._report_step, self.ranks, self.stop, tracking, self.features
+        )
         rows, weights = self._rows(parts), self.job["weights"]
         with reporting(tracking, self.paths.root):
             return training.train(self.recipe, self.run, rows, weights, self.paths, session)
@@ -210,6 +215,22 @@ class _Execution:
             seen = read_manifest(self.root.portions(name)).of(portion)
             parts.append((name, records, seen, task.instruction))
         return parts
+
+    def _image_features(self, parts: Sequence[Part], sets: Sequence[_Set]) -> ImageFeatures:
+        """Kept in memory for this run; features of a tower that is not trained are shared."""
+        names: set[str] = set()
+        used = [(records, indices) for _, records, indices, _ in parts]
+        for records, indices in used + [(s.used.records, s.used.indices) for s in sets]:
+            chosen = set(indices.tolist())
+            for i, images in enumerate(records.images()):
+                names.update(images if i in chosen else ())
+        return ImageFeatures(
+            self.recipe.resources.feature_bytes,
+            len(names),
+            vlm.trained_parts(self.recipe.model),
+            default_cache(),
+            print if self.ranks.main else lambda _: None,
+        )
 
     def _evaluate(self, sets: Sequence[_Set]) -> float:
         """Answer and score every evaluation set that is not answered yet; seconds it took."""
@@ -238,7 +259,7 @@ class _Execution:
     def _answer(self, sets: Sequence[_Set], total: int) -> None:
         """Answer these sets and keep the answers; `total` is the number of records of all sets."""
         checkpoint = str(self.paths.checkpoint) if self.run.portions else self.recipe.checkpoint
-        answer = evaluation.answerer(self.recipe, checkpoint, self.ranks)
+        answer = evaluation.answerer(self.recipe, checkpoint, self.ranks, features=self.features)
         done = total - sum(s.size for s in sets)
         for s in sets:
             records = s.records

@@ -262,6 +262,9 @@ class ResourcesSection(Section):
     accelerate_config: Path | None = None
     # Processes per rank that open images; 4 on a GPU, else none.
     dataloader_workers: int | None = Field(None, ge=0)
+    # Memory of a process for what a frozen vision tower computes of every image, and the size of
+    # the files in which runs share it; auto: 1G.
+    image_features: str = Field("auto", pattern=r"^(auto|off|[1-9]\d*[KMGT])$")
     # In a row without progress, after a run was killed or its node was lost.
     retries: int = Field(3, ge=0)
 
@@ -299,6 +302,12 @@ class ResourcesSection(Section):
     def processes(self) -> int:
         """Processes of a run: one per GPU, or as many as `ranks` says."""
         return self.gpus or self.ranks or self.nodes
+
+    @property
+    def feature_bytes(self) -> int:
+        """`image_features` in bytes; 0 if it is off."""
+        size = {"auto": "1G", "off": "0G"}.get(self.image_features, self.image_features)
+        return int(size[:-1]) * 1024 ** ("KMGT".index(size[-1]) + 1)
 
 
 class ProbesSection(Section):

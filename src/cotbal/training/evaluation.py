@@ -19,6 +19,7 @@ from cotbal.data.reading.record import Record, answer_row
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.schema import Generation
 from cotbal.training import vlm
+from cotbal.training.features.images import ImageFeatures
 from cotbal.training.ranks import ALONE, Ranks
 from cotbal.training.run_paths import RunPaths
 
@@ -30,16 +31,25 @@ GREEDY = {"do_sample": False, "num_beams": 1, "use_cache": True}
 _IDS = ("bos_token_id", "decoder_start_token_id")  # beside those of the end and of padding
 
 
-def answerer(recipe: Recipe, checkpoint: str, ranks: Ranks, images: Path | None = None) -> Answer:
+def answerer(
+    recipe: Recipe,
+    checkpoint: str,
+    ranks: Ranks,
+    images: Path | None = None,
+    features: ImageFeatures | None = None,
+) -> Answer:
     """Load a checkpoint; the result answers rows with the settings of the recipe.
 
     Args:
         images: root of image names; by default that of the recipe.
+        features: keeps what the vision tower computes; None encodes images in every batch.
     """
     model, processor = vlm.load(checkpoint, recipe.model.dtype, recipe.model.remote_code)
     device_model: Any = model.to("cuda" if torch.cuda.is_available() else "cpu")
     collator = collator_for(processor, images or recipe.images, recipe.model.max_length)
     set_greedy(device_model.eval(), collator)
+    if features is not None:
+        features.attach(device_model)
     ignored = ignored_settings(checkpoint, recipe.model.remote_code)
     if ignored and ranks.main:
         listed = ", ".join(f"{name}={value}" for name, value in ignored.items())

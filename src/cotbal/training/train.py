@@ -24,6 +24,7 @@ from cotbal.loss import IGNORED
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run
 from cotbal.training import vlm
+from cotbal.training.features.images import ImageFeatures
 from cotbal.training.ranks import ALONE, Ranks, Stopped
 from cotbal.training.run_paths import RunPaths
 from cotbal.training.tracking import Tracking
@@ -79,12 +80,14 @@ class Session:
         ranks: the processes that share every optimizer step; rank 0 writes.
         stop: called after every optimizer step: whether to save and stop.
         tracking: experiment trackers, if any.
+        features: keeps what a frozen vision tower computes; None encodes images at every step.
     """
 
     report: Report
     ranks: Ranks = ALONE
     stop: Callable[[], bool] = lambda: False
     tracking: Tracking | None = None
+    features: ImageFeatures | None = None
 
 
 def train(
@@ -149,6 +152,9 @@ def _trainer(
         check = PackingCheckCallback(trainer, collator, rows.spread(ROWS), padding)
         trainer.add_callback(check)
         trainer.data_collator = packed(collator, recipe.model.max_length, padding)
+    if log.session.features is not None:
+        sharded = trainer.sharded or trainer.is_deepspeed_enabled
+        log.session.features.attach(prepared, training=True, sharded=sharded)
     trainer.add_callback(log)  # behind the check, so that nothing is written before it
     trainer.remove_callback(PrinterCallback)  # our log writes the same figures as JSON
     return trainer, processor

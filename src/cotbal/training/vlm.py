@@ -139,6 +139,11 @@ def _modes(settings: ModelSection) -> dict[Part, Training]:
     return {part: getattr(settings, part) for part in get_args(Part)}
 
 
+def trained_parts(settings: ModelSection) -> set[Part]:
+    """The parts that the recipe trains, in full or by adapters."""
+    return {part for part, mode in _modes(settings).items() if mode != "frozen"}
+
+
 def prepare(model: PreTrainedModel, settings: ModelSection) -> nn.Module:
     """Freeze each part, leave it to full training, or add LoRA adapters to its linear layers.
 

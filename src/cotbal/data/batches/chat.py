@@ -175,10 +175,10 @@ class ChatTemplate:
             CotbalError: the template rewrites earlier turns, so that spans cannot be found.
         """
         conversation = messages(turns, instruction, self.breaks)
-        text = self._write(conversation)
         if _GENERATION.search(self.template) is not None:
-            spans = self._marked_spans(conversation)
+            text, spans = self._marked(conversation)
         else:
+            text = self._write(conversation)
             spans = self._added_spans(conversation, text)
         return _with_ends(text, spans, self.end)
 
@@ -193,9 +193,9 @@ class ChatTemplate:
             [conversation], chat_template=self.template, **named, **options
         )
 
-    def _marked_spans(self, conversation: list[Message]) -> list[Span]:
-        _, indices = self._jinja(conversation, return_assistant_tokens_mask=True)
-        return [(start - self.lead, end) for start, end in indices[0]]
+    def _marked(self, conversation: list[Message]) -> tuple[str, list[Span]]:
+        texts, indices = self._jinja(conversation, return_assistant_tokens_mask=True)
+        return texts[0], [(start - self.lead, end) for start, end in indices[0]]
 
     def _added_spans(self, conversation: list[Message], text: str) -> list[Span]:
         spans = []

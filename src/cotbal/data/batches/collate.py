@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from cotbal.data.batches.chat import ChatTemplate, Rendered
-from cotbal.data.reading.images import open_image, resolve
+from cotbal.data.reading.images import resolve
+from cotbal.data.reading.recent_images import RecentImages
 from cotbal.data.reading.record import IMAGE, Record
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
@@ -69,6 +70,7 @@ class Collator:
         self.tokenizer = processor.tokenizer
         self.images = images
         self.max_length = max_length
+        self.recent = RecentImages()
         self.end = self._end()
         self.placeholder: int = self.tokenizer.convert_tokens_to_ids(processor.image_token)
 
@@ -83,7 +85,7 @@ class Collator:
             DataError: an image is broken, or images alone exceed `max_length`.
         """
         rendered = [self._rendered(row) for row in rows]
-        opened = [open_images(self.images, row.record) for row in rows]
+        opened = [self.opened(row.record) for row in rows]
         batch = self._tokens(rows, [r.text for r in rendered], opened, "right")
         labels, ends = torch.full_like(batch["input_ids"], IGNORED), []
         for i, (row, text) in enumerate(zip(rows, rendered, strict=True)):
@@ -99,8 +101,19 @@ class Collator:
         the left.
         """
         texts = [self.chat.prompt(row.record.turns[:-1], row.instruction) for row in rows]
-        opened = [open_images(self.images, row.record) for row in rows]
+        opened = [self.opened(row.record) for row in rows]
         return self._tokens(rows, texts, opened, "left")
+
+    def opened(self, record: Record) -> list[Image.Image]:
+        """The images of a record.
+
+        Raises:
+            DataError: one is missing or broken, with the number of the record.
+        """
+        try:
+            return [self.recent.open(resolve(self.images, name)) for name in record.images]
+        except DataError as error:
+            raise DataError(f"record {record.number} ({record.id}): {error}", error.code) from None
 
     def valid_tokens(self, row: Row) -> int:
         """Number of tokens of a row that carry loss, found without opening its images."""
@@ -268,18 +281,6 @@ def _pieces(plain: list[int], placeholder: int) -> list[Range]:
     """Ranges of tokens between placeholders."""
     borders = [-1, *(i for i, token in enumerate(plain) if token == placeholder), len(plain)]
     return [(a + 1, b) for a, b in pairwise(borders)]
-
-
-def open_images(root: Path, record: Record) -> list[Image.Image]:
-    """The images of a record.
-
-    Raises:
-        DataError: one is missing or broken, with the number of the record.
-    """
-    try:
-        return [open_image(resolve(root, name)) for name in record.images]
-    except DataError as error:
-        raise DataError(f"record {record.number} ({record.id}): {error}", error.code) from None
 
 
 def cut(batch: Batch, rows: Sequence[Row], ends: Sequence[int], max_length: int) -> Batch:

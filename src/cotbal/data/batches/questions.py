@@ -26,7 +26,6 @@ from cotbal.data.batches.collate import (
     Range,
     Row,
     cut,
-    open_images,
     rejection,
 )
 from cotbal.data.reading.record import IMAGE, with_instruction
@@ -126,7 +125,7 @@ class QuestionCollator(Collator):
     def _asked(self, row: Row, answer: str | None) -> Batch:
         """Token ids, their types, and the arrays of the images if there are any, in lists."""
         question = _question(row)
-        opened = open_images(self.images, row.record)
+        opened = self.opened(row.record)
         if not opened:
             pair = None if answer is None else [answer + self.end]
             text = [f"{self.tokenizer.bos_token}{question}\n"]

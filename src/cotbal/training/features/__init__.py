@@ -1,0 +1,3 @@
+"""Every image through a frozen vision tower once: what it computed is kept by the content of its
+inputs.
+"""
