@@ -113,9 +113,8 @@ class Collator:
 
     def unexpanded(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, one placeholder per image."""
-        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=self._adds_start(texts[0]))[
-            "input_ids"
-        ]
+        start = self._adds_start(texts[0])
+        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=start)["input_ids"]
         return ids
 
     def valid_tokens(self, row: Row) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
@@ -25,7 +26,7 @@ class GrowingLayer(DynamicLayer):
             self.lazy_initialization(*new)
         stop = length + key_states.shape[-2]
         if not self.buffers or stop > self.buffers[0].shape[-2]:
-            self.buffers = tuple(self._grown(states, stop) for states in new)
+            self.buffers = tuple(_buffer(states, len(states), stop) for states in new)
             for buffer, old in zip(self.buffers, (self.keys, self.values), strict=True):
                 if length:
                     buffer[..., :length, :] = old
@@ -38,15 +39,23 @@ class GrowingLayer(DynamicLayer):
         """A layer of these rows."""
         layer = GrowingLayer()
         layer.lazy_initialization(self.keys, self.values)
-        layer.buffers = tuple(buffer[numbers] for buffer in self.buffers)
-        layer._show(self.get_seq_length())
+        length = self.get_seq_length()
+        layer.buffers = tuple(
+            _buffer(states, len(numbers), length) for states in (self.keys, self.values)
+        )
+        layer._show(length)
+        torch.index_select(self.keys, 0, numbers, out=layer.keys)
+        torch.index_select(self.values, 0, numbers, out=layer.values)
         return layer
-
-    def _grown(self, states: Tensor, length: int) -> Tensor:
-        return states.new_empty((*states.shape[:-2], length + ROOM, states.shape[-1]))
 
     def _show(self, length: int) -> None:
         self.keys, self.values = (buffer[..., :length, :] for buffer in self.buffers)
+
+
+def _buffer(states: Tensor, rows: int, length: int) -> Tensor:
+    """Memory for this many tokens and some more."""
+    _, heads, _, width = states.shape
+    return states.new_empty((rows, heads, length + ROOM, width))
 
 
 def growing(layers: list[GrowingLayer] | None = None) -> DynamicCache:

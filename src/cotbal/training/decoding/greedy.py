@@ -65,7 +65,10 @@ class Decoder:
         for start in range(0, len(batch.prompts), self.size):
             part = slice(start, start + self.size)
             which = torch.tensor(batch.prefix_of[part], device=self.model.device)
-            yield batch.prompts[part], self._answers(self._begun(prefixes, which, batch.suffixes[part]))
+            yield (
+                batch.prompts[part],
+                self._answers(self._begun(prefixes, which, batch.suffixes[part])),
+            )
 
     @torch.inference_mode()
     def _prefixes(self, batch: Prefixed) -> tuple[DynamicCache, Tensor]:
