@@ -12,7 +12,21 @@ from cotbal.data.batches.collate import Collator
 from cotbal.data.batches.questions import QuestionCollator
 
 # Families for which tests compare the answers; `tests/contracts/test_shared_answers.py`.
-FAMILIES = frozenset({"llava"})
+FAMILIES = frozenset(
+    {
+        "aya_vision",
+        "deepseek_vl",
+        "idefics3",
+        "internvl",
+        "llava",
+        "llava_next",
+        "llava_onevision",
+        "mistral3",
+        "ovis2",
+        "smolvlm",
+        "vipllava",
+    }
+)
 ATTENTION = frozenset({"eager", "sdpa"})  # what computes with gaps between the tokens of a row
 # Positions of one token must not depend on how long the row is in the end.
 ROTATIONS = frozenset({"default", "linear", "llama3", "yarn"})
