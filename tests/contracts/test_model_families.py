@@ -9,31 +9,29 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from cotbal.data.batches.chat import ChatTemplate
-from cotbal.data.batches.collate import Collator, Row
+from cotbal.data.batches.collate import Row
 from cotbal.data.batches.lengths import Length
 from cotbal.data.batches.order import Part
 from cotbal.data.batches.questions import QuestionCollator, collator_for
 from cotbal.data.batches.row_lengths import RowLengths
 from cotbal.data.checks.special_tokens import read_special_tokens
 from cotbal.data.files import default_cache
-from cotbal.data.reading.record import Record, Turn
 from cotbal.data.reading.records import open_records
 from cotbal.errors import CotbalError, DataError
 from cotbal.loss import IGNORED, predicting, token_counts
 from cotbal.recipe.recipe import load_recipe
 from cotbal.recipe.runs import final_run
-from cotbal.recipe.schema import Generation, ModelSection
+from cotbal.recipe.schema import Generation
 from cotbal.training import evaluation, vlm
 from cotbal.training import train as training
 from cotbal.training.features.images import ImageFeatures
@@ -42,68 +40,8 @@ from cotbal.training.trainers.forward import valid_token_losses
 from cotbal.training.trainers.head import find_head
 from cotbal.training.trainers.hf import with_task_ids
 from cotbal.training.trainers.packing_check import check_packing
-from helpers.all_families import ALL, ARCHETYPES, FULL, SHORT
-from helpers.family_builders import Family
-from helpers.tiny_families import build
-
-WORDS = ("n", "e")  # one token each in every tokenizer, whatever stands before them
-
-
-class Case:
-    """One family's checkpoint with a few rows for it."""
-
-    def __init__(self, name: str, root: Path) -> None:
-        self.name = name
-        self.family: Family = ALL[name]
-        self.checkpoint = build(self.family, root / name)
-        self.images = root / "images"
-        self.processor = vlm.load(str(self.checkpoint), "float32", False)[1]
-        self.collator = self.collate_with(400)
-
-    def collate_with(self, max_length: int) -> Collator | QuestionCollator:
-        return collator_for(self.processor, self.images, max_length)
-
-    def model(self, dtype: str = "float32", **settings: Any) -> Any:
-        """A fresh model, prepared as the settings say, or as it is without any."""
-        model = vlm.load(str(self.checkpoint), dtype, False)[0]
-        return (
-            vlm.prepare(model, ModelSection(checkpoint="x", dtype=dtype, **settings))
-            if settings
-            else model.eval()
-        )
-
-    def image_tokens(self) -> Tensor:
-        """Ids of the tokens that stand for images, from the processor and the configuration."""
-        config = self.model().config
-        named = [getattr(config, f"image_token_{kind}", None) for kind in ("id", "index")]
-        return torch.tensor(
-            [one for one in (*self.processor.image_token_ids, *named) if one is not None]
-        )
-
-    def rows(self, word: str = "n") -> list[Row]:
-        """With one image, none, and two; where the family takes conversations, several turns and
-        a late image.
-        """
-        made = [
-            row("<image>\nwhich color?", word, images=("red.png",)),
-            row("what is a tree?", f"{word} {word}"),
-            row("<image>\n<image>\nwhat is left?", word, images=("wide.png", "blue.png")),
-        ]
-        if not self.family.mixes:
-            made[1] = row("<image>\nwhat is a tree?", f"{word} {word}", images=("blue.png",))
-        if self.family.template is None:
-            return made
-        late = row("<image>\nwhat?", word, "<image>\nright?", word, images=("wide.png", "red.png"))
-        return [
-            *made,
-            row("<image>\nleft?", word, "right?", f"{word} {word}", images=("blue.png",)),
-            late,
-        ]
-
-
-def row(*texts: str, images: Sequence[str] = ()) -> Row:
-    turns = tuple(Turn("user" if i % 2 == 0 else "assistant", text) for i, text in enumerate(texts))
-    return Row(Record("r1", None, tuple(images), turns, (texts[-1],), 7), "task", None)
+from helpers.all_families import ARCHETYPES, FULL, SHORT
+from helpers.family_cases import WORDS, Case, one_thread, paint, row
 
 
 @pytest.fixture(scope="module")
@@ -111,18 +49,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("families")
     paint(folder)
     return folder
-
-
-def paint(folder: Path) -> None:
-    (folder / "images").mkdir()
-    for name, size, color in (
-        ("red", (16, 16), "red"),
-        ("blue", (16, 16), "blue"),
-        ("wide", (32, 16), "green"),
-    ):
-        image = Image.new("RGB", size, color)
-        image.putpixel((3, 5), (255, 255, 255))
-        image.save(folder / "images" / f"{name}.png")
 
 
 FAMILIES = [
@@ -133,13 +59,6 @@ FAMILIES = [
 @pytest.fixture(scope="module", params=FAMILIES)
 def case(request: pytest.FixtureRequest, root: Path) -> Iterator[Case]:
     yield from one_thread(request.param, root)
-
-
-def one_thread(name: str, root: Path) -> Iterator[Case]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield Case(name, root)
-    torch.set_num_threads(threads)
 
 
 def learnt(batch: dict[str, Tensor]) -> Tensor:

@@ -61,16 +61,19 @@ def test_answers_do_not_depend_on_the_batch(setup: tuple) -> None:
 
 
 def test_progress_counts_every_answer(setup: tuple) -> None:
-    seen: list[int] = []
-    evaluation.Answerer(*setup, Generation(max_new_tokens=1, batch_size=2))(rows(), seen.append)
-    assert seen == [2, 4, 5]
+    seen: list[dict[int, str]] = []
+    settings = Generation(max_new_tokens=1, batch_size=2)
+    answers = evaluation.Answerer(*setup, settings)(rows(), seen.append)
+    assert [len(some) for some in seen] == [2, 2, 1]
+    assert {i: text for some in seen for i, text in some.items()} == dict(enumerate(answers))
 
 
 def test_processes_that_make_the_batches_change_no_answer(setup: tuple) -> None:
-    settings, seen = Generation(max_new_tokens=6, batch_size=2), []
+    settings = Generation(max_new_tokens=6, batch_size=2)
     alone = answers(*setup, settings)
-    assert evaluation.Answerer(*setup, settings, workers=2)(rows(), seen.append) == alone
-    assert seen == [2, 4, 5]
+    for shared in (False, True):
+        answerer = evaluation.Answerer(*setup, settings, workers=2, shared=shared)
+        assert answerer(rows(), lambda _: None) == alone
 
 
 SETTINGS = {

@@ -10,9 +10,9 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,11 @@ from cotbal.data.sampling import kept_records, read_manifest
 from cotbal.errors import RunError
 from cotbal.jobs.checkpoint_files import checkpoint_digest, checkpoint_state
 from cotbal.jobs.entry import Progress, job_begun
+from cotbal.jobs.kept_answers import KeptAnswers, Key
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import write_scores
 from cotbal.jobs.unchanged import Used, need_unchanged
-from cotbal.recipe.mixture import TRAIN, Task
+from cotbal.recipe.mixture import TRAIN, Task, set_name
 from cotbal.recipe.ratios import allotted
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import Run
@@ -67,8 +68,32 @@ class _Set:
         return len(self.used.indices)
 
     @property
+    def name(self) -> str:
+        return set_name(self.task.name, self.split)
+
+    @cached_property
     def records(self) -> list[Record]:
         return [self.used.records[i] for i in self.used.indices.tolist()]
+
+    @property
+    def rows(self) -> list[Row]:
+        return [Row(record, self.task.name, self.task.instruction) for record in self.records]
+
+
+@dataclass
+class _Queue:
+    """Questions that are being answered.
+
+    Attributes:
+        missing: those without an answer when the run was started.
+        done: answers so far, of `total`.
+    """
+
+    rows: Mapping[Key, Row]
+    missing: Sequence[Key]
+    kept: KeptAnswers
+    done: int
+    total: int
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -138,7 +163,7 @@ class _Execution:
             return True
         print(f"{paths.checkpoint}: not as it was written; training again")
         paths.trained.unlink()
-        for folder in ("checkpoint", "generations", "scores"):
+        for folder in ("checkpoint", "answers", "generations", "scores"):
             shutil.rmtree(paths.root / folder, ignore_errors=True)
         return False
 
@@ -257,29 +282,40 @@ class _Execution:
         return sets
 
     def _answer(self, sets: Sequence[_Set], total: int) -> None:
-        """Answer these sets and keep the answers; `total` is the number of records of all sets."""
+        """Answer these sets and keep the answers; `total` is the number of records of all sets.
+
+        The sets share a queue, because questions on one image may be in several of them.
+        """
         checkpoint = str(self.paths.checkpoint) if self.run.portions else self.recipe.checkpoint
         answer = evaluation.answerer(self.recipe, checkpoint, self.ranks, features=self.features)
-        done = total - sum(s.size for s in sets)
-        for s in sets:
-            records = s.records
-            rows = [Row(record, s.task.name, s.task.instruction) for record in records]
-            answers = answer(rows, partial(self._report_answers, done, total, s.task.name))
-            if self.ranks.main:
-                evaluation.write_generations(self.paths, s.task.name, s.split, records, answers)
-            done += len(rows)
+        rows = {(s.name, i): row for s in sets for i, row in enumerate(s.rows)}
+        kept = KeptAnswers(self.paths.answers)
+        answers = self.ranks.agreed(kept.read() if self.ranks.main else {})
+        missing = [key for key in rows if key not in answers]
+        done = total - len(missing)
+        report = partial(self._report_answers, _Queue(rows, missing, kept, done, total))
+        answers |= zip(missing, answer([rows[key] for key in missing], report), strict=True)
+        for s in sets if self.ranks.main else ():
+            texts = [answers[s.name, i] for i in range(s.size)]
+            evaluation.write_generations(self.paths, s.task.name, s.split, s.records, texts)
+        if self.ranks.main:
+            kept.remove()
 
-    def _report_answers(self, before: int, total: int, task: str, count: int) -> None:
-        """After a batch of answers: `count` of this set, `before` of the sets before it.
+    def _report_answers(self, queue: _Queue, answers: Mapping[int, str]) -> None:
+        """Keep these answers, and report progress.
 
         Raises:
-            Stopped: the run was asked to stop; the sets that were answered so far are on disk.
+            Stopped: the run was asked to stop; the answers so far are on disk.
         """
+        queue.kept.add({queue.missing[i]: text for i, text in answers.items()})
         if self.stop():
+            queue.kept.write()
             raise Stopped
-        done = before + count
-        fraction = self.share + (1 - self.share) * done / max(total, 1)
-        self.progress.write("generating", done, total, fraction, detail=task)
+        total = queue.total
+        queue.done = min(queue.done + self.ranks.size * len(answers), total)
+        fraction = self.share + (1 - self.share) * queue.done / max(total, 1)
+        task = queue.rows[queue.missing[next(iter(answers))]].task
+        self.progress.write("generating", queue.done, total, fraction, detail=task)
 
 
 def _used(recipe: Recipe, task: str, split: str, path: Path) -> Used:

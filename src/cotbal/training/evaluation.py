@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,22 @@ from transformers import AutoConfig, GenerationConfig
 
 from cotbal.data.batches.collate import Collator, Row
 from cotbal.data.batches.loading import made, processes
+from cotbal.data.batches.prefixes import Prompt, prefixed, prompts, waves
 from cotbal.data.batches.questions import QuestionCollator, collator_for
 from cotbal.data.files import write_sealed_rows
 from cotbal.data.reading.record import Record, answer_row
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.schema import Generation
 from cotbal.training import vlm
+from cotbal.training.decoding.greedy import Decoder, on_device
+from cotbal.training.decoding.support import GREEDY, IDS, obstacle, other_settings
 from cotbal.training.features.images import ImageFeatures
 from cotbal.training.ranks import ALONE, Ranks
 from cotbal.training.run_paths import RunPaths
 
 AnyCollator = Collator | QuestionCollator
-Report = Callable[[int], None]  # number of answers so far
+Report = Callable[[Mapping[int, str]], None]  # answers since the last report, by index of their row
 Answer = Callable[[Sequence[Row], Report], list[str]]
-
-GREEDY = {"do_sample": False, "num_beams": 1, "use_cache": True}
-_IDS = ("bos_token_id", "decoder_start_token_id")  # beside those of the end and of padding
 
 
 def answerer(
@@ -54,8 +55,17 @@ def answerer(
     if ignored and ranks.main:
         listed = ", ".join(f"{name}={value}" for name, value in ignored.items())
         print(f"greedy answers: generation settings of {checkpoint} that are not used: {listed}")
+    reason = obstacle(device_model, collator)
+    if ranks.main:
+        print(
+            f"answers: every question with its images ({reason})"
+            if reason
+            else "answers: images are computed once for all questions on them"
+        )
     workers = processes(recipe.resources.dataloader_workers)
-    return Answerer(device_model, collator, recipe.file.generation, ranks, workers)
+    return Answerer(
+        device_model, collator, recipe.file.generation, ranks, workers, shared=reason is None
+    )
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,7 @@ class Answerer:
 
     Attributes:
         workers: processes per rank that make the next batches meanwhile.
+        shared: compute images once for all questions on them, where `obstacle` permits it.
     """
 
     model: Any
@@ -71,48 +82,66 @@ class Answerer:
     settings: Generation
     ranks: Ranks = ALONE
     workers: int = 0
+    shared: bool = False
 
     def __call__(self, rows: Sequence[Row], report: Report) -> list[str]:
-        """The answers, in the order of `rows`.
-
-        Rows of similar length share a batch, padded on the left, to save computation; a batch ends
-        when its last row has ended.
-        """
-        size, ranks = self.settings.batch_size, self.ranks
-        order = sorted(range(len(rows)), key=lambda i: _question_length(rows[i]))
-        starts = range(0, len(rows), size)[ranks.rank :: ranks.size]
-        shares = [order[start : start + size] for start in starts]
-        batches = made(
-            shares, lambda share: self.collator.prompts([rows[i] for i in share]), self.workers
-        )
+        """The answers, in the order of `rows`."""
+        asked = prompts(self.collator, rows)
         answers: dict[int, str] = {}
-        for start, share, batch in zip(starts, shares, batches, strict=True):
-            answers |= zip(share, self._generate(batch), strict=True)
-            report(start + len(share))
-        for part in ranks.gathered(answers):
+        for some in self._shared(asked) if self.shared else self._plain(asked):
+            answers |= some
+            report(some)
+        for part in self.ranks.gathered(answers):
             answers |= part
         return [answers[i] for i in range(len(rows))]
 
+    def _plain(self, asked: Sequence[Prompt]) -> Iterator[dict[int, str]]:
+        """By `generate`, each row with its images."""
+        shares = self._batches(asked)[self.ranks.rank :: self.ranks.size]
+        return self._generated(shares)
+
+    def _shared(self, asked: Sequence[Prompt]) -> Iterator[dict[int, str]]:
+        """By `Decoder`, or by `generate` where the prompts cannot be taken apart."""
+        size, ranks = self.settings.batch_size, self.ranks
+        shares = waves(asked, self.collator.processor.image_token, size)[ranks.rank :: ranks.size]
+        batches = made(shares, partial(prefixed, self.collator), self.workers)
+        decode = Decoder(self.model, self.settings.max_new_tokens, size)
+        for share, batch in zip(shares, batches, strict=True):
+            if batch is None:
+                yield from self._generated(self._batches(list(chain(*share))))
+                continue
+            for some, tokens in decode(batch):
+                yield _by_index(some, self._texts(tokens))
+
+    def _batches(self, asked: Sequence[Prompt]) -> list[list[Prompt]]:
+        """Rows with long answers first, and rows of like length together: a batch of `generate`
+        ends when its last row has ended.
+        """
+        size, ordered = self.settings.batch_size, sorted(asked, key=lambda prompt: prompt.order)
+        return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+    def _generated(self, shares: list[list[Prompt]]) -> Iterator[dict[int, str]]:
+        for share, batch in zip(shares, made(shares, self._inputs, self.workers), strict=True):
+            yield _by_index(share, self._generate(batch))
+
+    def _inputs(self, share: Sequence[Prompt]) -> dict[str, Any]:
+        return self.collator.tokens([p.row for p in share], [p.text for p in share])
+
     def _generate(self, batch: dict[str, Any]) -> list[str]:
-        inputs = {key: self._on_device(value) for key, value in batch.items()}
+        inputs = {key: on_device(self.model, value) for key, value in batch.items()}
         with torch.inference_mode():
             tokens = self.model.generate(**inputs, max_new_tokens=self.settings.max_new_tokens)
+        return self._texts(tokens[:, inputs["input_ids"].shape[1] :])
+
+    def _texts(self, tokens: Any) -> list[str]:
         texts = self.collator.tokenizer.batch_decode(
-            tokens[:, inputs["input_ids"].shape[1] :],
-            skip_special_tokens=True,
-            clean_up_tokenization_spaces=False,
+            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return [text.strip() for text in texts]
 
-    def _on_device(self, value: Any) -> Any:
-        if not isinstance(value, torch.Tensor):
-            return value
-        dtype = self.model.dtype if value.is_floating_point() else None
-        return value.to(self.model.device, dtype)
 
-
-def _question_length(row: Row) -> int:
-    return sum(len(turn.text) for turn in row.record.turns[:-1])
+def _by_index(asked: Sequence[Prompt], texts: Sequence[str]) -> dict[int, str]:
+    return {prompt.index: text for prompt, text in zip(asked, texts, strict=True)}
 
 
 def set_greedy(model: Any, collator: AnyCollator) -> None:
@@ -126,7 +155,7 @@ def set_greedy(model: Any, collator: AnyCollator) -> None:
     ends = stored.eos_token_id if isinstance(stored.eos_token_id, list) else [stored.eos_token_id]
     model.generation_config = GenerationConfig(
         **GREEDY,
-        **{name: getattr(stored, name) for name in _IDS},
+        **{name: getattr(stored, name) for name in IDS},
         eos_token_id=sorted({*ends, tokenizer.convert_tokens_to_ids(collator.end)} - {None}),
         pad_token_id=tokenizer.pad_token_id,
     )
@@ -139,13 +168,7 @@ def ignored_settings(checkpoint: str, remote_code: bool) -> dict[str, Any]:
     except OSError:  # no generation_config.json: transformers reads the configuration of the model
         config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=remote_code)
         stored = GenerationConfig.from_model_config(config)
-    settings: dict[str, Any] = json.loads(stored.to_json_string(use_diff=True))
-    kept = (*_IDS, "eos_token_id", "pad_token_id", "transformers_version")
-    return {
-        name: value
-        for name, value in settings.items()
-        if value and name not in kept and not name.startswith("_") and value != GREEDY.get(name)
-    }
+    return other_settings(stored)
 
 
 def write_generations(

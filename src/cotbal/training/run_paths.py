@@ -34,6 +34,7 @@ class RunPaths:
     checkpoint = Below("checkpoint")  # the trained model
     partial = Below("partial")  # checkpoints inside the training, to resume from
     trained = Below("trained.json")  # written after the trained model is on disk
+    answers = Below("answers")  # of an evaluation that is not finished
     outcome = Below("outcome.json")  # written last: a run with it is done
     failure = Below("failure.json")  # why the run failed; removed when it is retried
 

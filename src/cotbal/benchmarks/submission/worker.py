@@ -10,8 +10,8 @@ progress.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def _answer(job: dict[str, Any], directory: Path, ranks: Ranks, stop: Callable[[
     for start in missing:
         piece = questions[start : start + size]
         rows = [_row(number, question, job) for number, question in enumerate(piece, start + 1)]
-        report = partial(_report, progress, start, len(questions))
+        report = _Report(progress, start, start + len(piece), len(questions), ranks.size)
         answers = zip(piece, answer(rows, report), strict=True)
         if ranks.main:
             lines = [{"id": question["id"], "answer": text} for question, text in answers]
@@ -68,10 +68,26 @@ def _row(number: int, question: dict[str, Any], job: dict[str, Any]) -> Row:
     return Row(record, job["task"], job["instruction"])
 
 
-def _report(progress: Progress, before: int, total: int, count: int) -> None:
-    """After a batch of answers: `count` of this piece, `before` of the pieces before it."""
-    done = before + count
-    progress.write("generating", done, total, done / total)
+@dataclass
+class _Report:
+    """Progress after every batch of answers.
+
+    Attributes:
+        done: answers so far.
+        stop: of this piece and those before it.
+        total: of all pieces.
+        ranks: processes that answer at the same time.
+    """
+
+    progress: Progress
+    done: int
+    stop: int
+    total: int
+    ranks: int
+
+    def __call__(self, answers: Mapping[int, str]) -> None:
+        self.done = min(self.done + self.ranks * len(answers), self.stop)
+        self.progress.write("generating", self.done, self.total, self.done / self.total)
 
 
 if __name__ == "__main__":

@@ -100,9 +100,24 @@ class Collator:
         """Tensors for generation: the rows up to the point where the assistant answers, padded on
         the left.
         """
-        texts = [self.chat.prompt(row.record.turns[:-1], row.instruction) for row in rows]
+        return self.tokens(rows, [self.prompt(row) for row in rows])
+
+    def prompt(self, row: Row) -> str:
+        """The text of a row up to the point where the assistant answers, one placeholder per
+        image.
+        """
+        return self.chat.prompt(row.record.turns[:-1], row.instruction)
+
+    def tokens(self, rows: Sequence[Row], texts: Sequence[str]) -> Batch:
+        """Tensors of these texts about the images of the rows, padded on the left."""
         opened = [self.opened(row.record) for row in rows]
-        return self._tokens(rows, texts, opened, "left")
+        return self._tokens(rows, list(texts), opened, "left")
+
+    def unexpanded(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts, one placeholder per image."""
+        start = self._adds_start(texts[0])
+        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=start)["input_ids"]
+        return ids
 
     def opened(self, record: Record) -> list[Image.Image]:
         """The images of a record.
@@ -303,7 +318,7 @@ def cut(batch: Batch, rows: Sequence[Row], ends: Sequence[int], max_length: int)
             "images-too-long",
         )
     return {
-        key: value[:, :max_length] if _by_position(value, shape) else value
+        key: value[:, :max_length] if by_position(value, shape) else value
         for key, value in batch.items()
     }
 
@@ -312,7 +327,7 @@ def _is_float(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
-def _by_position(value: Any, shape: torch.Size) -> bool:
+def by_position(value: Any, shape: torch.Size) -> bool:
     """Whether a field has a value per position: ids, types, masks, also of the images that a
     position may see.
     """

@@ -108,8 +108,12 @@ class QuestionCollator(Collator):
         ends = (batch["input_ids"] == self.placeholder).sum(dim=1).tolist()  # images come first
         return cut(batch, rows, ends, self.max_length)
 
-    def prompts(self, rows: Sequence[Row]) -> Batch:
-        """Tensors for generation, padded on the left."""
+    def prompt(self, row: Row) -> str:
+        """The question."""
+        return _question(row)
+
+    def tokens(self, rows: Sequence[Row], texts: Sequence[str]) -> Batch:  # noqa: ARG002
+        """Tensors of the questions of these rows, padded on the left."""
         return self._padded([self._asked(row, None) for row in rows], "left")
 
     def plain(self, row: Row) -> tuple[list[int], list[Range]]:

@@ -1,0 +1,135 @@
+"""Prompts in two parts: the images with all that is before them, once for all questions on them,
+and the text of each question.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cotbal.data.batches.collate import Batch, Collator, Row, by_position
+
+TOKENS = ("input_ids", "attention_mask")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A row to answer.
+
+    Attributes:
+        index: of the row among all that are answered.
+        text: as the chat template writes it, up to the point where the assistant answers.
+        expected: mean length of the known answers of its task, in characters. It decides which
+            rows are answered together, and changes no answer.
+    """
+
+    index: int
+    row: Row
+    text: str
+    expected: float
+
+    @property
+    def order(self) -> tuple[float, int]:
+        """Rows with long answers first; among these, questions of like length together."""
+        return (-self.expected, len(self.text))
+
+
+Group = list[Prompt]
+
+
+@dataclass(frozen=True)
+class Prefixed:
+    """Model inputs of prompts whose images are computed once.
+
+    Attributes:
+        prefixes: images and what is before them, padded on the left; None for texts alone.
+        prompts: longest expected answers first.
+        prefix_of: number of the prefix of every prompt.
+        suffixes: token ids behind the prefix of every prompt.
+    """
+
+    prefixes: Batch | None
+    prompts: list[Prompt]
+    prefix_of: list[int]
+    suffixes: list[list[int]]
+
+
+def prompts(collator: Collator, rows: Sequence[Row]) -> list[Prompt]:
+    """The rows with their prompts as text."""
+    known: dict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        known[row.task].append(len((row.record.references or ("",))[0]))
+    expected = {task: mean(lengths) for task, lengths in known.items()}
+    return [Prompt(i, row, collator.prompt(row), expected[row.task]) for i, row in enumerate(rows)]
+
+
+def waves(asked: Iterable[Prompt], image_token: str, size: int) -> list[list[Group]]:
+    """Groups of prompts with the same beginning, `size` groups at a time; texts without images are
+    apart, each a group of its own.
+    """
+    groups: dict[Any, Group] = defaultdict(list)
+    for prompt in asked:
+        images = prompt.row.record.images
+        head = prompt.text.rpartition(image_token)[0]
+        groups[(images, head) if images else prompt.index].append(prompt)
+    for group in groups.values():
+        group.sort(key=lambda prompt: prompt.order)
+    ordered = sorted(groups.values(), key=lambda group: [prompt.order for prompt in group])
+    parts = [[group for group in ordered if bool(group[0].row.record.images) == b] for b in (1, 0)]
+    return [part[i : i + size] for part in parts for i in range(0, len(part), size)]
+
+
+def prefixed(collator: Collator, wave: Sequence[Group]) -> Prefixed | None:
+    """The model inputs of a wave; None where the processor's tokens cannot be taken apart.
+
+    Raises:
+        DataError: an image is broken, or the processor rejects it.
+    """
+    pairs = [(number, prompt) for number, group in enumerate(wave) for prompt in group]
+    pairs.sort(key=lambda pair: pair[1].order)
+    asked = [prompt for _, prompt in pairs]
+    firsts = [group[0] for group in wave]
+    batch = collator.tokens([p.row for p in firsts], [p.text for p in firsts])
+    ids = [row[mask.bool()].tolist() for row, mask in zip(*map(batch.get, TOKENS), strict=True)]
+    others = {key: value for key, value in batch.items() if key not in TOKENS}
+    if any(by_position(value, batch["input_ids"].shape) for value in others.values()):
+        return None
+    numbers = [number for number, _ in pairs]
+    if not firsts[0].row.record.images:
+        return Prefixed(None, asked, numbers, [ids[number] for number in numbers])
+    suffixes = _behind_images(collator, asked)
+    heads = _heads(ids, _behind_images(collator, firsts))
+    if heads is None:
+        return None
+    return Prefixed({**left_padded(heads), **others}, asked, numbers, suffixes)
+
+
+def _behind_images(collator: Collator, asked: Sequence[Prompt]) -> list[list[int]]:
+    """Token ids behind the last image; a processor changes nothing there."""
+    plain = collator.unexpanded([prompt.text for prompt in asked])
+    return [ids[len(ids) - ids[::-1].index(collator.placeholder) :] for ids in plain]
+
+
+def _heads(expanded: list[list[int]], tails: list[list[int]]) -> list[list[int]] | None:
+    """Token ids before these tails; None if a row does not end with its tail."""
+    heads = []
+    for ids, tail in zip(expanded, tails, strict=True):
+        border = len(ids) - len(tail)
+        if not tail or ids[border:] != tail:
+            return None
+        heads.append(ids[:border])
+    return heads
+
+
+def left_padded(rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    """`input_ids` and `attention_mask`; padding is id 0 and is never attended to."""
+    width = max(map(len, rows))
+    ids = [[0] * (width - len(row)) + list(row) for row in rows]
+    mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
+    return dict(zip(TOKENS, map(torch.tensor, (ids, mask)), strict=True))

@@ -1,0 +1,98 @@
+"""Answers of an evaluation that was stopped are not asked for again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cotbal.errors import RunsFailed
+from cotbal.jobs import entry, kept_answers, pipeline, worker
+from cotbal.jobs.execute import Options
+from cotbal.jobs.executors import STOPPED
+from cotbal.jobs.kept_answers import KeptAnswers
+from cotbal.jobs.rundir import RunDir
+from cotbal.recipe.recipe import load_recipe
+from cotbal.training.evaluation import Answerer
+from helpers.pipeline_fakes import EXECUTOR
+from helpers.tiny_vlm import mixture
+
+
+def test_files_are_read_together_and_damaged_ones_are_removed(tmp_path: Path) -> None:
+    for number in range(3):
+        kept = KeptAnswers(tmp_path)
+        kept.add({("vqa.test", number): f"text\u2028{number}"})
+        kept.write()
+        kept.write()  # nothing new
+    files = sorted(tmp_path.glob("*.jsonl"))
+    assert len(files) == 3
+    lost = json.loads(files[0].read_text())
+    files[0].write_text("x")
+    answers = KeptAnswers(tmp_path).read()
+    whole = {("vqa.test", number): f"text\u2028{number}" for number in range(3)}
+    assert answers == {key: text for key, text in whole.items() if [*key, text] != lost}
+    assert len(list(tmp_path.iterdir())) == 4, "the digest of a damaged file is removed with it"
+    kept.remove()
+    assert KeptAnswers(tmp_path).read() == {}
+
+
+def test_answers_are_written_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(kept_answers.time, "monotonic", lambda: clock[0])
+    kept = KeptAnswers(tmp_path)
+    for number in range(5):
+        kept.add({("vqa.test", number): "red"})
+        clock[0] += kept_answers.SECONDS / 2
+    assert len(list(tmp_path.glob("*.jsonl"))) == 2
+    assert len(kept.read()) == 5
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A mixture, and a run directory whose final run `ew` has a job file and was not begun."""
+    recipe = load_recipe(mixture(tmp_path / "data", {"color": 1, "paint": 2}))
+    prepared = pipeline.plan(recipe, RunDir(tmp_path / "run"), ("ew",))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COTBAL_FAKE_FAIL", "ew")
+        with pytest.raises(RunsFailed):
+            pipeline.train(prepared, "ew", Options(EXECUTOR))
+    return tmp_path / "run" / "final" / "ew"
+
+
+def written(run: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (run / "generations").glob("*.jsonl")}
+
+
+def test_a_run_that_was_stopped_asks_for_missing_answers_only(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    answering = Answerer.__call__
+
+    def noted(self: Answerer, rows: Any, report: Any) -> list[str]:
+        asked.append(len(rows))
+        return answering(self, rows, report)
+
+    monkeypatch.setattr(Answerer, "__call__", noted)
+    job = [str(home / "job.json")]
+    with monkeypatch.context() as patch:
+        patch.setattr(entry, "stop_signal", lambda: (home / "trained.json").exists)
+        for _ in range(2):
+            with pytest.raises(SystemExit) as stopped:
+                worker.main(job)
+            assert stopped.value.code == STOPPED
+    assert not (home / "generations").exists()
+    assert len(list((home / "answers").glob("*.jsonl"))) == 2
+    worker.main(job)
+    first = written(home)
+    assert sum(len(text.splitlines()) for text in first.values()) == 16
+    assert not (home / "answers").exists()
+    for folder in ("generations", "scores"):
+        shutil.rmtree(home / folder)
+    (home / "outcome.json").unlink()
+    worker.main(job)
+    assert asked == [16, 8, 0, 16]
+    assert written(home) == first
