@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cotbal.training.features.store import Store
+from cotbal.data.files import now
+from cotbal.training.features.store import STALE, Store
 
 LARGE = 2**20
 VALUES = {
@@ -119,3 +120,26 @@ def test_what_is_damaged_counts_as_absent(tmp_path: Path, damage) -> None:
     assert store.get("a") is None
     store.put("a", VALUES["a"])
     assert same(store, "a")
+
+
+def test_what_a_killed_writer_left_is_removed_a_day_later(tmp_path: Path) -> None:
+    filled(tmp_path)
+    left = [tmp_path / ".half", tmp_path / "without-index.bin"]
+    for path in left:
+        path.touch()
+    late = Store(LARGE, tmp_path)
+    for key, seconds in (("c", STALE - 60), ("d", STALE + 60)):
+        for path in left:
+            if path.exists():
+                os.utime(path, (now() - seconds,) * 2)
+        late.put(key, VALUES["a"])
+        late.save()
+        assert [path.exists() for path in left] == [key == "c"] * 2
+    assert same(Store(LARGE, tmp_path), "a")
+
+
+def test_files_of_others_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(tmp_path)
+    assert all(path.stat().st_mode & 0o077 == 0 for path in tmp_path.glob("*.bin"))
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert Store(LARGE, tmp_path).get("a") is None

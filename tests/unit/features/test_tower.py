@@ -158,6 +158,15 @@ def test_runs_share_features_of_one_tower_alone(tmp_path: Path) -> None:
         features.save()
 
 
+def test_a_full_disk_ends_no_run(tmp_path: Path) -> None:
+    (tmp_path / "image_features").touch()  # a file in place of the folder
+    tower = Encoder()
+    features, lines = attached(tower, cache=tmp_path)
+    tower(pixels(1, 2))
+    features.save()
+    assert "not shared" in lines[1]
+
+
 def of_all(hidden: Tensor) -> Tensor:
     return hidden - hidden.mean(dim=0)
 

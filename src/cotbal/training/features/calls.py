@@ -78,14 +78,16 @@ class Call:
         stops = [0, *accumulate(self.sizes)]
         return [self._part(i, rows) for i, rows in enumerate(pairwise(stops))]
 
-    def chosen(self, numbers: Sequence[int]) -> Call:
-        """The call for some of the images, which must be stacked."""
-        index = torch.tensor(numbers)
+    @classmethod
+    def together(cls, images: Sequence[Call]) -> Call:
+        """One call for several images of a call."""
         values = {
-            name: value[index.to(value.device)] if isinstance(value, Tensor) else value
-            for name, value in self.values.items()
+            name: torch.cat([image.values[name] for image in images])
+            if isinstance(value, Tensor)
+            else value
+            for name, value in images[0].values.items()
         }
-        return Call(values, self.sizes[: len(numbers)])
+        return cls(values, tuple(size for image in images for size in image.sizes))
 
     def copy(self) -> Call:
         """The same with tensors of its own, ordinary ones also within `torch.inference_mode`."""

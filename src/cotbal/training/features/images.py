@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from cotbal.data.reading.sealed_files import owner
 from cotbal.training import vlm
 from cotbal.training.features.calls import Unsupported
 from cotbal.training.features.layers import LayersOfTower
@@ -78,13 +79,17 @@ class ImageFeatures:
         if seen:
             self._report(f"image features: {encoded:,} images encoded, {seen:,} used")
         self._tower = None
-        for store in self._stores.values():
-            store.save()
+        try:
+            for store in self._stores.values():
+                store.save()
+        except OSError as error:  # a full disk must not end a run
+            self._report(f"image features are not shared: {error}")
 
     def _attached(self, tower: nn.Module, learnt: Collection[int]) -> Tower:
         identity = identity_of(tower, learnt)
         if identity not in self._stores:
-            folder = None if self._cache is None else self._cache / FOLDER / identity[:32]
+            name = f"{identity[:32]}{owner()}"
+            folder = None if self._cache is None else self._cache / FOLDER / name
             self._stores[identity] = Store(self._budget, folder)
         settings = (tower, self._stores[identity], self._refused, identity, self._images)
         return LayersOfTower(*settings, learnt=learnt) if learnt else Tower(*settings)

@@ -47,8 +47,8 @@ class LayersOfTower(Tower):
         with self._without_layers(iter(leaves)):
             return self._plain(*call.args, **call.kwargs)
 
-    def _try(self, call: Call, images: Sequence[Call], keys: Sequence[str]) -> Form:
-        form = super()._try(call, images, keys)
+    def _try(self, images: Sequence[Call], keys: Sequence[str]) -> Form:
+        form, call = super()._try(images, keys), Call.together(images)
         try:
             self._need_frozen(images[0].copy())
             with torch.inference_mode(False), torch.no_grad():

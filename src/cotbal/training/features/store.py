@@ -3,7 +3,7 @@
 A process writes what it computed into a new pair of files, first the tensors, then the index with
 its digest, each under a temporary name that is renamed. So readers need no lock, and what a killed
 process leaves is never read. Every entry has a digest of its own: what does not have it is computed
-again.
+again. Files of other users are not read.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cotbal.data.files import read_json, write_sealed
+from cotbal.data.files import now, read_json, write_sealed
+from cotbal.data.reading.sealed_files import is_own
 from cotbal.errors import RunError
 from cotbal.training.features.calls import content
 
 INDEX = "*.json"
+STALE = 24 * 3600.0  # seconds after which what a killed process left is removed
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,13 @@ class Store:
 
     def _write(self, folder: Path, keys: Sequence[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        _remove_stale(folder)
         name = uuid.uuid4().hex
         temporary, path = folder / f".{name}", folder / f"{name}.bin"
         index: dict[str, Any] = {}
         try:
             with temporary.open("xb") as file:
+                temporary.chmod(0o600)  # features show what is in an image
                 for key in keys:
                     index[key] = [_written(file, tensor) for tensor in self._kept[key]]
             os.replace(temporary, path)
@@ -125,11 +129,21 @@ class Store:
                 continue
             self._seen.add(data)
             try:
+                if not (is_own(index) and is_own(data)):
+                    continue
                 entries = read_json(index)["entries"]
             except (OSError, RunError):
                 continue  # damaged, or removed meanwhile
             for key, tensors in entries.items():
                 self._entries.setdefault(key, [_entry(data, tensor) for tensor in tensors])
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove what processes left that were killed while they wrote."""
+    for path in (*folder.glob(".*"), *folder.glob("*.bin")):
+        unfinished = not path.with_suffix(".json").exists()
+        if unfinished and now() - path.stat().st_mtime > STALE:
+            path.unlink(missing_ok=True)
 
 
 def _bytes(tensors: Sequence[Tensor]) -> int:

@@ -4,8 +4,8 @@ The forward pass of the tower is replaced. An image is identified by everything 
 receives for it: what the processor made of the image, and all other arguments. So a processor that
 is random, or that changes its tiles, leads to other keys and never to wrong features.
 
-The first batch of several images is encoded as a whole and image by image. This shows how the
-output is divided by image. A tower for which the two differ by more than rounding keeps its own
+The first images of a batch are encoded together and one by one. This shows how the output is
+divided by image. A tower for which the two differ by more than rounding keeps its own
 forward pass. Afterwards what is missing is encoded as one batch if the two were equal bit for bit,
 and otherwise image by image, so that the features of an image do not depend on what was known.
 """
@@ -34,6 +34,8 @@ from cotbal.training.features.calls import (
     same,
 )
 from cotbal.training.features.store import Store
+
+TRIED = 4  # images that show how an output is divided
 
 
 @dataclass
@@ -102,8 +104,9 @@ class Tower:
         keys = [image.digest(name) for image in images]
         form = self._forms.get(name)
         if form is None or (form.dimensions is None and len(images) > 1):
-            form = self._forms[name] = self._try(call, images, keys)
-        features = self._features(call, form, dict(zip(keys, images, strict=True)), keys)
+            form = self._forms[name] = self._try(images[:TRIED], keys[:TRIED])
+        distinct = dict(zip(keys, images, strict=True))
+        features = self._features(distinct, form, call.stacked)
         self.seen += len(images)
         parts = [features[key] for key in keys]
         dimensions = form.dimensions or [0] * len(form.first)
@@ -113,14 +116,13 @@ class Tower:
         return tree_unflatten([kept.get(part) for part in form.first], form.spec)
 
     def _features(
-        self, call: Call, form: Form, images: dict[str, Call], keys: Sequence[str]
+        self, images: dict[str, Call], form: Form, stacked: bool
     ) -> dict[str, list[Tensor]]:
         """The kept parts of the output of every image, by key."""
         features = {key: self._store.get(key) for key in images}
         missing = [key for key, tensors in features.items() if tensors is None]
-        if len(missing) > 1 and call.stacked and form.exact:
-            numbers = [keys.index(key) for key in missing]
-            whole = self._encoded(call.chosen(numbers), form)
+        if len(missing) > 1 and stacked and form.exact:
+            whole = self._encoded(Call.together([images[key] for key in missing]), form)
             computed = list(rows(whole, len(missing)))
         else:
             computed = [self._encoded(images[key], form) for key in missing]
@@ -134,9 +136,9 @@ class Tower:
         leaves, _ = self._run(call)
         return [leaves[part].cpu() for part in form.distinct]
 
-    def _try(self, call: Call, images: Sequence[Call], keys: Sequence[str]) -> Form:
+    def _try(self, images: Sequence[Call], keys: Sequence[str]) -> Form:
         """The form of an output, and for several images how it is divided."""
-        whole, spec = self._run(call)
+        whole, spec = self._run(Call.together(images))
         form = Form(spec, _first(whole))
         needed = sum(whole[part].nbytes for part in form.distinct) * self._images // len(images)
         if needed > self._store.budget:
