@@ -31,7 +31,7 @@ optimization:
   weight_decay: 0.0
   max_grad_norm: 1.0
   seed: 0
-generation: {{max_new_tokens: {max_new_tokens}, batch_size: 64}}
+generation: {{max_new_tokens: {max_new_tokens}, batch_size: 128}}
 portions: {{large: 1, mini: {mini}, seed: 0}}
 balance:
   form: standard

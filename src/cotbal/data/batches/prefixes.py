@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import mean
 from typing import Any
 
@@ -81,8 +82,13 @@ def waves(asked: Iterable[Prompt], image_token: str, size: int) -> list[list[Gro
     for group in groups.values():
         group.sort(key=lambda prompt: prompt.order)
     ordered = sorted(groups.values(), key=lambda group: [prompt.order for prompt in group])
-    parts = [[group for group in ordered if bool(group[0].row.record.images) == b] for b in (1, 0)]
-    return [part[i : i + size] for part in parts for i in range(0, len(part), size)]
+    pictured = [group for group in ordered if group[0].row.record.images]
+    texts = [group for group in ordered if not group[0].row.record.images]
+    return [
+        part[start : start + size]
+        for part in (pictured, texts)
+        for start in range(0, len(part), size)
+    ]
 
 
 def prefixed(collator: Collator, wave: Sequence[Group]) -> Prefixed | None:
@@ -91,23 +97,30 @@ def prefixed(collator: Collator, wave: Sequence[Group]) -> Prefixed | None:
     Raises:
         DataError: an image is broken, or the processor rejects it.
     """
-    pairs = [(number, prompt) for number, group in enumerate(wave) for prompt in group]
-    pairs.sort(key=lambda pair: pair[1].order)
-    asked = [prompt for _, prompt in pairs]
     firsts = [group[0] for group in wave]
-    batch = collator.tokens([p.row for p in firsts], [p.text for p in firsts])
-    ids = [row[mask.bool()].tolist() for row, mask in zip(*map(batch.get, TOKENS), strict=True)]
-    others = {key: value for key, value in batch.items() if key not in TOKENS}
-    if any(by_position(value, batch["input_ids"].shape) for value in others.values()):
+    batch = collator.tokens([prompt.row for prompt in firsts], [prompt.text for prompt in firsts])
+    expanded = _unpadded(batch)
+    if expanded is None:
         return None
-    numbers = [number for number, _ in pairs]
+    asked = sorted(chain(*wave), key=lambda prompt: prompt.order)
+    number_of = {prompt.index: number for number, group in enumerate(wave) for prompt in group}
+    numbers = [number_of[prompt.index] for prompt in asked]
     if not firsts[0].row.record.images:
-        return Prefixed(None, asked, numbers, [ids[number] for number in numbers])
-    suffixes = _behind_images(collator, asked)
-    heads = _heads(ids, _behind_images(collator, firsts))
+        return Prefixed(None, asked, numbers, [expanded[number] for number in numbers])
+    heads = _heads(expanded, _behind_images(collator, firsts))
     if heads is None:
         return None
-    return Prefixed({**left_padded(heads), **others}, asked, numbers, suffixes)
+    prefixes = {**batch, **left_padded(heads)}
+    return Prefixed(prefixes, asked, numbers, _behind_images(collator, asked))
+
+
+def _unpadded(batch: Batch) -> list[list[int]] | None:
+    """The token ids of every row; None if positions have more than an id."""
+    ids, mask = (batch[name] for name in TOKENS)
+    others = (value for name, value in batch.items() if name not in TOKENS)
+    if any(by_position(value, ids.shape) for value in others):
+        return None
+    return [row[real.bool()].tolist() for row, real in zip(ids, mask, strict=True)]
 
 
 def _behind_images(collator: Collator, asked: Sequence[Prompt]) -> list[list[int]]:

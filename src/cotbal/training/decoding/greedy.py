@@ -65,10 +65,12 @@ class Decoder:
         for start in range(0, len(batch.prompts), self.size):
             part = slice(start, start + self.size)
             which = torch.tensor(batch.prefix_of[part], device=self.model.device)
-            yield (
-                batch.prompts[part],
-                self._answers(self._begun(prefixes, which, batch.suffixes[part])),
-            )
+            rows = self._begun(prefixes, which, batch.suffixes[part])
+            if part.stop >= len(batch.prompts):
+                del prefixes  # keys and values take much memory: none longer than needed
+            answers = self._answers(rows)
+            del rows
+            yield batch.prompts[part], answers
 
     @torch.inference_mode()
     def _prefixes(self, batch: Prefixed) -> tuple[DynamicCache, Tensor]:

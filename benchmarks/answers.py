@@ -1,0 +1,146 @@
+"""Processor time of greedy answers: images computed once for all questions on them, against
+`generate` with every question and its image.
+
+    PYTHONPATH=src python benchmarks/answers.py recipe.yaml checkpoint [rounds [records]]
+
+Every round answers the validation sets of the recipe in all ways, in an order of its own. All
+answers must be the same. `generate` one by one answers the first records of every set only; its
+time is per answer.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from cotbal.data.batches.collate import Row
+from cotbal.data.files import default_cache
+from cotbal.data.reading.records import open_records
+from cotbal.recipe.recipe import load_recipe
+from cotbal.training.evaluation import Answerer, answerer
+from cotbal.training.ranks import ALONE
+
+ALONE_RECORDS = 16  # of every set, answered one by one
+PLAIN = 32  # rows in a batch of the plain way
+BEFORE = 64  # rows in a batch, with every image computed for every question
+REFERENCE = f"generate, batches of {PLAIN}"
+
+Sets = Sequence[Sequence[Row]]
+Answers = list[list[str]]
+
+
+def main(recipe: Path, checkpoint: str, rounds: int, records: int | None) -> None:
+    torch.set_num_threads(1)
+    loaded = load_recipe(recipe)
+    answers = answerer(loaded, checkpoint, ALONE)
+    assert isinstance(answers, Answerer)
+    assert answers.shared, "this model does not share images"
+    sets = []
+    for task in loaded.mixture.balanced:
+        file = open_records(task.validation, default_cache(), evaluation=True)
+        count = min(len(file), records or len(file))
+        sets.append([Row(file[i], task.name, task.instruction) for i in range(count)])
+    print(
+        f"{sum(map(len, sets))} questions of {len(sets)} sets on {images(sets)} images", flush=True
+    )
+    measured: list[dict[str, float]] = []
+    for turn in range(rounds):
+        ways = list(ways_of(answers).items())
+        ways = ways[turn % len(ways) :] + ways[: turn % len(ways)]
+        seconds, results = {}, {}
+        for name, way in ways:
+            asked = [rows[:ALONE_RECORDS] for rows in sets] if name.endswith("of 1") else sets
+            started = time.process_time()
+            results[name] = way(asked)
+            spent = time.process_time() - started
+            seconds[name] = 1000 * spent / sum(map(len, asked))
+        check(results)
+        measured.append(seconds)
+        print(turn + 1, {name: round(value, 2) for name, value in seconds.items()}, flush=True)
+    show(measured)
+
+
+def images(sets: Sets) -> int:
+    return len({row.record.images for rows in sets for row in rows if row.record.images})
+
+
+def ways_of(answers: Answerer) -> dict[str, Callable[[Sets], Answers]]:
+    """Name of a way -> what answers sets that way."""
+    size = answers.settings.batch_size
+    before = sized(answers, BEFORE, shared=False)
+    return {
+        "generate, batches of 1": lambda sets: in_order(answers, sets, 1),
+        REFERENCE: lambda sets: in_order(answers, sets, PLAIN),
+        f"before, batches of {BEFORE}": lambda sets: [before(rows, ignore) for rows in sets],
+        f"shared images, batches of {BEFORE}": lambda sets: queued(
+            sized(answers, BEFORE, shared=True), sets
+        ),
+        f"shared images, batches of {size} (recipe)": lambda sets: queued(answers, sets),
+    }
+
+
+def sized(answers: Answerer, size: int, shared: bool) -> Answerer:
+    settings = answers.settings.model_copy(update={"batch_size": size})
+    return replace(answers, settings=settings, shared=shared)
+
+
+def in_order(answers: Answerer, sets: Sets, size: int) -> Answers:
+    """As a script would: the processor and `generate`, in the order of the file."""
+    texts = []
+    for rows in sets:
+        texts.append([])
+        for start in range(0, len(rows), size):
+            batch = answers.collator.prompts(rows[start : start + size])
+            with torch.inference_mode():
+                tokens = answers.model.generate(
+                    **batch, max_new_tokens=answers.settings.max_new_tokens
+                )
+            new = tokens[:, batch["input_ids"].shape[1] :]
+            decoded = answers.collator.tokenizer.batch_decode(new, skip_special_tokens=True)
+            texts[-1] += [text.strip() for text in decoded]
+    return texts
+
+
+def queued(answers: Answerer, sets: Sets) -> Answers:
+    """All sets in one queue, as a run answers them."""
+    texts = iter(answers([row for rows in sets for row in rows], ignore))
+    return [[next(texts) for _ in rows] for rows in sets]
+
+
+def ignore(answers: object) -> None:
+    """No progress is shown."""
+
+
+def check(results: dict[str, Answers]) -> None:
+    expected = results[REFERENCE]
+    for name, texts in results.items():
+        for there, reference in zip(texts, expected, strict=True):
+            assert there == reference[: len(there)], f"the answers of {name!r} differ"
+
+
+def show(measured: Sequence[dict[str, float]]) -> None:
+    for name in ways_in_order(measured):
+        values = [seconds[name] for seconds in measured]
+        ratios = [seconds[name] / seconds[REFERENCE] for seconds in measured]
+        print(
+            f"| {name} | {statistics.median(values):.2f} ms | {statistics.median(ratios):.3f}"
+            f" [{min(ratios):.3f}, {max(ratios):.3f}] |"
+        )
+    print("load:", os.getloadavg())
+
+
+def ways_in_order(measured: Sequence[dict[str, float]]) -> list[str]:
+    slowest = measured[0]
+    return sorted(slowest, key=lambda name: -slowest[name])
+
+
+if __name__ == "__main__":
+    numbers = [int(number) for number in sys.argv[3:]]
+    main(Path(sys.argv[1]), sys.argv[2], *(numbers + [5, None][len(numbers) :]))
