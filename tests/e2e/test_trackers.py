@@ -72,12 +72,13 @@ def test_probes_are_runs_of_one_project(reported: Path, tracker: str) -> None:
     } <= values.keys()
 
 
-def test_wandb_groups_them_and_would_go_on_with_each(reported: Path) -> None:
-    found = [line["environment"] for line in calls(reported, "wandb", "init")]
+def test_wandb_groups_them_and_would_resume_each(reported: Path) -> None:
+    environments = [line["environment"] for line in calls(reported, "wandb", "init")]
     assert {
-        (line["WANDB_RUN_GROUP"], line["WANDB_JOB_TYPE"], line["WANDB_RESUME"]) for line in found
+        (line["WANDB_RUN_GROUP"], line["WANDB_JOB_TYPE"], line["WANDB_RESUME"])
+        for line in environments
     } == {("job", "probe", "allow")}
-    assert len({line["WANDB_RUN_ID"] for line in found}) == 3
+    assert len({line["WANDB_RUN_ID"] for line in environments}) == 3
 
 
 def test_reporting_is_no_part_of_what_identifies_a_run(reported: Path) -> None:

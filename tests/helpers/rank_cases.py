@@ -175,6 +175,7 @@ def rank(number: int, count: int, checkpoint: Path, out: Path) -> None:
     """One of `count` ranks, with what a launcher would put into its environment."""
     os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(count)}
     os.environ |= {"LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
+    torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{out}/store", rank=number, world_size=count
     )

@@ -94,11 +94,11 @@ def test_balance_of_a_bare_table(capsys: Shown) -> None:
 
 def test_plan(capsys: Shown) -> None:
     paths = RunPaths(Path("x"))
-    own, again = (
+    first, again = (
         Run("full:ocr", {}, "ew", ("ocr",), (), 0),
         Run("cotbal", {}, "cotbal", (), ("ocr",), 1),
     )
-    probe = Planned(own, "probe", paths, "full:ocr", 320, 1234.4, 80, 0.25, 75.0)
+    probe = Planned(first, "probe", paths, "full:ocr", 320, 1234.4, 80, 0.25, 75.0)
     final = Planned(again, "final", paths, "cotbal, seed 1", 1280, None, 40, 1.0, None)
     show_plan(Plan("standard", (probe, final), 1, 1280, 1280), ["few [records] here"])
     shown = capsys.readouterr().out

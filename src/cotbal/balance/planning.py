@@ -121,7 +121,7 @@ def outlooks(
     repeated = _repeated(probes, probes.form)
     steps: dict[Step, tuple[Probes, np.ndarray]] = {
         "now": (probes, sampling),
-        "replicate": (_trained_once_more(probes, repeated), sampling),
+        "replicate": (_trained_again(probes, repeated), sampling),
         "seed": (_another_set(probes), sampling),
         "samples": (probes, sampling / np.sqrt(2)),
         "mini": (_larger_mini(probes, large_over_mini), sampling),
@@ -152,7 +152,7 @@ def _repeated(probes: Probes, form: Form) -> Bool[np.ndarray, " run"]:
     return chosen
 
 
-def _trained_once_more(probes: Probes, chosen: Bool[np.ndarray, " run"]) -> Probes:
+def _trained_again(probes: Probes, chosen: Bool[np.ndarray, " run"]) -> Probes:
     assert probes.noise is not None
     trained = chosen & (np.array(probes.scores.runs) != BASE)
     answered = ~np.isnan(probes.scores.values[trained])

@@ -172,8 +172,8 @@ def test_every_problem_is_listed_at_once(lab: Lab) -> None:
         ("validation.jsonl", 1, "several-questions", "2 of each"),
         ("nowhere.jsonl", 0, "missing-file", "no such file"),
     ]
-    for problem, (*place, code, named) in zip(report.problems, expected, strict=True):
-        assert [problem.file.name, problem.number] == place
+    for problem, (*where, code, named) in zip(report.problems, expected, strict=True):
+        assert [problem.file.name, problem.number] == where
         assert problem.code == code
         assert named in problem.message
     size = report.tasks[0]

@@ -46,8 +46,8 @@ class InProcess:
 
     def __init__(self, recipe: Recipe, errors: Any) -> None:
         processor = load_processor(recipe.checkpoint, recipe.model.remote_code)
-        found = RowLengths(collator_for(processor, recipe.images, recipe.model.max_length))
-        self.lengths, self.rejected = found.lengths, found.rejected
+        measuring = RowLengths(collator_for(processor, recipe.images, recipe.model.max_length))
+        self.lengths, self.rejected = measuring.lengths, measuring.rejected
 
     def close(self) -> None:
         pass
@@ -222,11 +222,11 @@ def test_images_that_the_processor_rejects_are_found(narrow: Path) -> None:
         assert meter is not None
         assert [*meter.rejected(["a.png", "narrow.png", "nowhere.png"])] == ["narrow.png"]
         records = open_records(narrow.parent / "train.jsonl", narrow.parent / "cache")
-        found = meter.lengths([(record, None) for record in records])
-    assert isinstance(found[0], Length)
-    assert isinstance(found[1], DataError)
-    assert found[1].code == "rejected-image"
-    assert "2000 x 8 pixels" in str(found[1])
+        measured = meter.lengths([(record, None) for record in records])
+    assert isinstance(measured[0], Length)
+    assert isinstance(measured[1], DataError)
+    assert measured[1].code == "rejected-image"
+    assert "2000 x 8" in str(measured[1])
 
 
 def test_a_batch_with_a_rejected_image_names_the_record(narrow: Path) -> None:

@@ -61,17 +61,17 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def root(recipe_path: Path) -> RunDir:
     """A run directory with its probes done, and three models that answer or did."""
-    found = RunDir(recipe_path.parent / "run")
-    pipeline.balance(pipeline.plan(load_recipe(recipe_path), found), Options(executor=EXECUTOR))
+    directory = RunDir(recipe_path.parent / "run")
+    pipeline.balance(pipeline.plan(load_recipe(recipe_path), directory), Options(executor=EXECUTOR))
     for paths in (
-        answering(found, "cotbal"),
-        answering(found, "ew"),
-        answering(found.seeded(1), "cotbal"),
+        answering(directory, "cotbal"),
+        answering(directory, "ew"),
+        answering(directory.seeded(1), "cotbal"),
     ):
         write_json(paths.job, {})
-    record_handle(answering(found, "ew").root, JobHandle(QUEUE, "7"))
-    record_handle(answering(found.seeded(1), "cotbal").root, JobHandle(QUEUE, "8"))
-    return found
+    record_handle(answering(directory, "ew").root, JobHandle(QUEUE, "7"))
+    record_handle(answering(directory.seeded(1), "cotbal").root, JobHandle(QUEUE, "8"))
+    return directory
 
 
 def answering(root: RunDir, method: str) -> SubmissionPaths:

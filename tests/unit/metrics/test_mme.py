@@ -105,8 +105,8 @@ def test_cognition_is_a_score_of_its_own() -> None:
     draw = random.Random(1)
     right = [draw.random() < 0.7 for _ in about]
     answers = ["Yes" if good else "No" for good in right]
-    own = [i for i, record in enumerate(about) if record["details"]["category"] in COGNITION]
-    wanted = official([right[i] for i in own], [about[i] for i in own])
+    chosen = [i for i, record in enumerate(about) if record["details"]["category"] in COGNITION]
+    wanted = official([right[i] for i in chosen], [about[i] for i in chosen])
     assert measure("mme_cognition", answers, [["Yes"]] * len(about), about).score == pytest.approx(
         wanted, rel=1e-12
     )

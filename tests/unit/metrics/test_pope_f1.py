@@ -47,7 +47,7 @@ def test_score_is_the_mean_of_the_f1_of_the_categories() -> None:
     measured = measure("pope_f1", [words[s] for s in said], [[words[t]] for t in true], records)
     places = {name: [i for i, other in enumerate(names) if other == name] for name in sizes}
     by_category = [
-        f1([said[i] for i in place], [true[i] for i in place]) for place in places.values()
+        f1([said[i] for i in indices], [true[i] for i in indices]) for indices in places.values()
     ]
     assert measured.score == pytest.approx(np.mean(by_category), rel=1e-12)
     assert measure(

@@ -1,4 +1,4 @@
-"""What a weighting hears of a training, and that a resumed training is the uninterrupted one."""
+"""What a weighting receives from a training, and that a resumed training equals a whole one."""
 
 from __future__ import annotations
 

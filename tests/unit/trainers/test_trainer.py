@@ -167,7 +167,7 @@ def by_the_equation(
         targets = row["labels"][1:]
         losses = model(input_ids=row["input_ids"][None]).logits[0, :-1].log_softmax(-1)
         chosen = [
-            -losses[place, word] for place, word in enumerate(targets.tolist()) if word != IGNORED
+            -losses[index, word] for index, word in enumerate(targets.tolist()) if word != IGNORED
         ]
         task = TASKS.index(row["task"])
         sums[task], counts[task] = sums[task] + sum(chosen), counts[task] + len(chosen)

@@ -120,7 +120,7 @@ def trained(
     """
     model, processor = model_for(form, checkpoint), AutoProcessor.from_pretrained(checkpoint)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    own = {
+    options = {
         key: more.pop(key)
         for key in ("compute_loss_func", "eval_dataset", "peft_config")
         if key in more
@@ -144,7 +144,7 @@ def trained(
         "args": settings,
         "train_dataset": data,
         "processing_class": processing,
-        **own,
+        **options,
     }
     trainer = (
         Stock(**common)
@@ -276,7 +276,7 @@ def test_the_task_survives_the_removal_of_unused_columns(checkpoint: Path, tmp_p
     )
 
 
-def test_a_training_goes_on_from_its_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_training_resumes_from_its_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
     steps = {"max_steps": 3, "save_strategy": "steps", "save_steps": 2, "learning_rate": 0.1}
     straight = trained("image", checkpoint, tmp_path, 2, 2, **steps)
     model = model_for("image", checkpoint)
