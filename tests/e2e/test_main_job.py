@@ -21,7 +21,7 @@ import pytest
 from cotbal.data.sampling import draw_portions
 from cotbal.recipe.schema import Portions
 from helpers.run_directory_page import PAGE, differences, example, tree
-from helpers.shell import LIMIT, cotbal, start
+from helpers.shell import LIMIT, command, cotbal, start
 from helpers.tiny_vlm import copy, mixture
 
 TASKS = {"color": 1, "paint": 2}
@@ -270,9 +270,10 @@ def test_workers_leave_with_a_killed_driver_and_the_job_resumes(
 
 @pytest.mark.extended
 def test_a_forked_run_ends_as_a_fresh_process(source: Path, tmp_path: Path) -> None:
-    """Answers, scores and every weight."""
+    """Answers, scores and every weight; the command itself is a fresh process here, too."""
     root = tmp_path / "processes"
-    cotbal(*balanced_in_processes(source / "recipe.yaml", root), "--keep-checkpoints")
+    arguments = balanced_in_processes(source / "recipe.yaml", root)
+    subprocess.run(command(*arguments, "--keep-checkpoints"), check=True)
     forked, fresh = root / "probes/full-color", root / "probes/fresh"
     fresh.mkdir()
     shutil.copy(forked / "job.json", fresh)

@@ -91,7 +91,7 @@ def _main(argv: list[str], output: Path, where: Path, environment: Mapping[str, 
         return
 
     from cotbal.cli.app import main
-    from helpers import forked_meter
+    from helpers import forked_modules
 
-    forked_meter.install()
+    forked_modules.install()
     main()
