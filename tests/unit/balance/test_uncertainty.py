@@ -177,7 +177,7 @@ class TestSeeds:
         result = balance(self.tables(3, 0.01))
         assert result.seeds == 3
         assert result.part_intervals is not None
-        assert "the noise of training alone" in result.warnings[0]
+        assert "noise of training" in result.warnings[0]
         np.testing.assert_allclose(
             result.contribution, balance(mean_matrix(self.tables(3, 0.01))).contribution
         )

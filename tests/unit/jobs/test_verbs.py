@@ -196,12 +196,12 @@ def test_status(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Killed.
     assert states(recipe_path)["full:count"] == "interrupted"
     full_run = next(state for state in status(root) if state.run == "full:count")
-    assert full_run.detail == "at 31%; no checkpoint yet: rerunning the command restarts this run"
+    assert "31%" in full_run.detail
+    assert "no checkpoint" in full_run.detail
     mark_complete(count.partial / "checkpoint-20")
-    assert (
-        next(s for s in status(root) if s.run == "full:count").detail
-        == "at 31%; rerun the command to resume"
-    )
+    full_run = next(state for state in status(root) if state.run == "full:count")
+    assert "31%" in full_run.detail
+    assert "no checkpoint" not in full_run.detail
 
 
 def test_status_of_no_run_directory(tmp_path: Path) -> None:
