@@ -18,7 +18,7 @@ from helpers.ray_nodes import RayNodes
 from helpers.shell import LIMIT, command, cotbal
 from helpers.tiny_vlm import mixture
 
-pytestmark = [pytest.mark.needs("ray"), pytest.mark.xdist_group("ray"), pytest.mark.extended]
+pytestmark = [pytest.mark.needs("ray"), pytest.mark.extended]
 PROBES = ("full-color", "full-paint", "mini")
 
 

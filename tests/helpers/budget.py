@@ -36,16 +36,6 @@ class Budget:
         """What was imported to collect the tests belongs to no file."""
         self._before = cpu_seconds()
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """A file stays in one of several processes, which then makes its fixtures once. Files that
-        take long start first, so that the processes end together.
-        """
-        items.sort(key=lambda item: -self.recorded.get(_file_of(item.nodeid), 0.0))
-        for item in items:
-            if item.get_closest_marker("xdist_group") is None:
-                item.add_marker(pytest.mark.xdist_group(_file_of(item.nodeid)))
-
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self) -> Generator[None, Any, Any]:
         """A report of one phase of a test carries what was spent since the report before."""
@@ -56,7 +46,7 @@ class Budget:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Reports of other processes (pytest-xdist) come by here, too."""
-        self.spent[_file_of(report.nodeid)] += getattr(report, "cpu_seconds", 0.0)
+        self.spent[report.nodeid.partition("::")[0]] += getattr(report, "cpu_seconds", 0.0)
 
     def over(self) -> list[str]:
         """One line per file that exceeded its budget."""
@@ -89,10 +79,6 @@ class Budget:
             "Make them cheaper; or, where the time is well spent, run `pytest FILE"
             " --record-durations` and commit tests/durations.json."
         )
-
-
-def _file_of(nodeid: str) -> str:
-    return nodeid.partition("::")[0]
 
 
 _forking: dict[int, psutil.Process] = {}

@@ -6,6 +6,7 @@ most commands do.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import multiprocessing.forkserver
 import os
@@ -76,6 +77,7 @@ def _to_its_end(argv: list[str], code: int, cwd: Path | None) -> str:
 
 def _main(argv: list[str], output: Path, where: Path, environment: Mapping[str, str]) -> None:
     """The command, in the forked process: its files, directory and environment are its own."""
+    gc.freeze()  # every training collects garbage, which would visit all that was imported
     with output.open("ab") as printed, open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
         os.dup2(printed.fileno(), 1)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers import sharing
 from helpers.needs import NEEDS, TITLE
 
 ROOT = Path(__file__).parents[2]
@@ -108,11 +109,22 @@ def test_a_file_within_its_budget_passes(tmp_path: Path) -> None:
 
 
 def test_a_file_stays_in_one_process(tmp_path: Path) -> None:
-    """So that what its tests share is made once."""
-    options = ("-n", "2", "--dist", "loadgroup")
-    done = suite(tmp_path, MADE_ONCE, *options, plugin="helpers.budget")
+    """So that what its tests share is made once; the marks of xdist alone do not do it in all
+    versions.
+    """
+    done = suite(tmp_path, MADE_ONCE, "-n", "2", plugin="helpers.sharing")
     assert done.returncode == 0, done.stdout
     assert (tmp_path / "made.txt").read_text() == "x"
+
+
+def test_a_service_stays_in_one_process() -> None:
+    names = [
+        "tests/contracts/test_executors.py::test_log[ray]",
+        "tests/unit/executors/test_ray.py::test_one",
+    ]
+    assert {sharing.scope(name) for name in names} == {"ray"}
+    other = "tests/contracts/test_executors.py::test_log[inline]"
+    assert sharing.scope(other) == "tests/contracts/test_executors.py"
 
 
 def test_ci_is_set_where_ci_runs_and_names_what_is_absent(tmp_path: Path) -> None:

@@ -33,7 +33,6 @@ from helpers.tiny_vlm import mixture
 
 pytestmark = [
     pytest.mark.needs("slurm"),
-    pytest.mark.xdist_group("slurm"),
     pytest.mark.extended,
 ]
 PROBES = ("mini", "full-color", "full-paint")

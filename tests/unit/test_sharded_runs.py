@@ -33,9 +33,6 @@ from helpers.planned_jobs import planned
 from helpers.shell import script
 from helpers.tiny_vlm import mixture
 
-# Two costly fixtures for all tests: they stay in one of the processes that share the tests out.
-pytestmark = pytest.mark.xdist_group("sharded")
-
 MODEL = "checkpoint: base, max_length: 120"
 # Settings, and after how many questions of one rank whether to stop it says yes, if it does; then
 # the run resumes.

@@ -19,7 +19,7 @@ from cotbal.recipe.schema import ResourcesSection
 from helpers.errors import raises
 from helpers.ray_nodes import ATTEMPTS, RayNodes
 
-pytestmark = [pytest.mark.needs("ray"), pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.needs("ray")
 ONE = ResourcesSection(gpus=0, retries=1)
 
 
