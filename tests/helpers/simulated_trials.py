@@ -36,7 +36,7 @@ def trials_of(
 def drawn_effects(
     tasks: int, seed: int = 0, own_effect: float = 2.0
 ) -> Float[np.ndarray, "task score"]:
-    """Own effects around `own`, cross effects around what makes raising all weights change
+    """Own effects around `own_effect`, cross effects around what makes raising all weights change
     nothing.
     """
     generator = np.random.default_rng([seed, tasks])

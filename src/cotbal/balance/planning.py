@@ -126,11 +126,11 @@ def outlooks(
         "samples": (probes, sampling / np.sqrt(2)),
         "mini": (_larger_mini(probes, large_over_mini), sampling),
     }
-    found = []
+    rows = []
     for step, (changed, errors) in steps.items():
         widths = _half_widths(changed, changed.scores.values + errors, settings)
-        found.append(Outlook(step, dict(zip(probes.units, widths.tolist(), strict=True)), assumed))
-    return tuple(found)
+        rows.append(Outlook(step, dict(zip(probes.units, widths.tolist(), strict=True)), assumed))
+    return tuple(rows)
 
 
 def _half_widths(
