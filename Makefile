@@ -12,8 +12,8 @@ demo: $(VENV)/.demo
 	@$(BIN)/cotbal demo
 
 # One thread per process: two test processes and those that they start would otherwise wait for each
-# other's threads.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+# other's threads. tests/helpers/sharing.py says which process gets a test.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 # What guards a change: about 15 minutes on 2 cores.
 test: $(VENV)/.test lint

@@ -54,7 +54,7 @@ class Mixture:
         unequal: standard deviation of the logarithm of the noise between tasks.
         cells: the same between the cells of the score matrix of a task.
         mini: noise of the mini, as a share of that of cross cells.
-        own: noise of a task's score by its own probe, as a multiple of that of cross cells.
+        own_noise: noise of a task's score by its own probe, as a multiple of that of cross cells.
         tails: degrees of freedom of the noise (Student's t); infinity for the normal distribution.
         common: share of the samples whose luck is one for all runs.
         alike: all tasks have the same gain and give each other the same, so that every weight is 1.
@@ -66,7 +66,7 @@ class Mixture:
     unequal: float = 0.25
     cells: float = 0.35
     mini: float = 0.71
-    own: float = 1.43
+    own_noise: float = 1.43
     tails: float = np.inf
     common: float = 0.6
     alike: bool = False
@@ -109,9 +109,9 @@ class Truth:
             # Scaled to a standard deviation of 1.
             noise /= np.sqrt(chance / (self.mixture.tails - 2))
         levels = np.clip(self.scores + noise * self.deviation, 0.0, 1.0)
-        own = rng.uniform(size=(len(self.runs), *luck.shape))
+        own_luck = rng.uniform(size=(len(self.runs), *luck.shape))
         shared = rng.uniform(size=luck.shape) < self.mixture.common
-        right = np.where(shared, luck, own) < levels[:, None, :]
+        right = np.where(shared, luck, own_luck) < levels[:, None, :]
         samples = {
             task: Samples(
                 right[..., j].astype(float), np.arange(len(luck)), 1.0, np.zeros(len(luck))
@@ -139,7 +139,7 @@ def draw_truth(mixture: Mixture, rng: np.random.Generator) -> Truth:
     within = mixture.cells * rng.standard_normal(scores.shape)
     deviation = mixture.noise * (mini + gain) * np.exp(between + within)
     deviation[0] *= mixture.mini
-    deviation[1:][np.eye(tasks, dtype=bool)] *= mixture.own
+    deviation[1:][np.eye(tasks, dtype=bool)] *= mixture.own_noise
     return Truth(mixture, scores, deviation)
 
 
@@ -273,11 +273,11 @@ def show_noise(sets: Sequence[ScoreMatrix]) -> Iterator[str]:
     values = np.stack([matrix.values for matrix in sets])
     largest = values.mean(axis=0).max(axis=0)
     variances = (values / largest).var(axis=0, ddof=1)
-    own = np.diag(variances[1:])
-    cross = variances[1:][~np.eye(len(own), dtype=bool)]
+    own_variances = np.diag(variances[1:])
+    cross = variances[1:][~np.eye(len(own_variances), dtype=bool)]
     yield "| cells | standard deviation between seeds, share of the task's largest score |"
     yield "| :-- | --: |"
-    for name, part in (("mini", variances[0]), ("own probe", own), ("cross", cross)):
+    for name, part in (("mini", variances[0]), ("own probe", own_variances), ("cross", cross)):
         yield f"| {name} | {np.sqrt(part.mean()):.3f} |"
     yield f"| all but the mini | {np.sqrt(variances[1:].mean()):.3f} |"
     by_task = np.sqrt(variances.mean(axis=0))
@@ -353,8 +353,8 @@ def paired(
         matrices = []
         for _ in range(seeds):
             common = rng.standard_normal(levels.shape[1]) * np.sqrt(tasks_alike)
-            own = rng.standard_normal(levels.shape) * np.sqrt(1 - tasks_alike)
-            trained = np.clip(levels + mixture.noise * first * (common + own), 0, 1)
+            own_luck = rng.standard_normal(levels.shape) * np.sqrt(1 - tasks_alike)
+            trained = np.clip(levels + mixture.noise * first * (common + own_luck), 0, 1)
             truth = Truth(mixture, trained, np.zeros_like(trained), ("ew", "cotbal"))
             matrices.append(truth.train(luck, rng))
         mean = mean_matrix(matrices)
@@ -406,11 +406,11 @@ def shares(mixture: Mixture, mixtures: int, seed: int = 0) -> list[Share]:
             some = replace(probes, has_gain=chosen, has_score=chosen)
             weights = measure(seen, some).parts(0.5)["all"]
             errors[k, identified - 1] = np.mean((weights - true) ** 2), np.mean((1 - true) ** 2)
-    found = []
+    rows = []
     for number, (of_weights, of_equal) in enumerate(errors.transpose(1, 2, 0), start=1):
         medians = float(np.median(of_weights)), float(np.median(of_equal))
-        found.append(Share(number, *medians, float(np.mean(of_weights < of_equal))))
-    return found
+        rows.append(Share(number, *medians, float(np.mean(of_weights < of_equal))))
+    return rows
 
 
 def show_paired(mixture: Mixture, studies: int) -> Iterator[str]:
@@ -422,11 +422,11 @@ def show_paired(mixture: Mixture, studies: int) -> Iterator[str]:
         yield f"| {seeds} | {number} of {studies} | {coverage:.3f} | {width:.2f} |"
 
 
-def show_shares(mixture: Mixture, found: Sequence[Share]) -> Iterator[str]:
+def show_shares(mixture: Mixture, shares_of_gain: Sequence[Share]) -> Iterator[str]:
     """The table in Markdown."""
     yield f"| identified of {mixture.tasks} | median squared error | equal | nearer than equal |"
     yield "| --: | --: | --: | --: |"
-    for row in found:
+    for row in shares_of_gain:
         yield f"| {row.identified} | {row.error:.4f} | {row.equal:.4f} | {row.better:.2f} |"
 
 

@@ -30,10 +30,10 @@ def main() -> None:
     torch.set_num_threads(1)
     seconds: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
     for _ in range(pairs + 1):
-        for dtype, found in seconds.items():
-            found.append(timed(dtype))
+        for dtype, times in seconds.items():
+            times.append(timed(dtype))
     ratios = sorted(
-        slow / fast for fast, slow in zip(*(found[1:] for found in seconds.values()), strict=True)
+        slow / fast for fast, slow in zip(*(times[1:] for times in seconds.values()), strict=True)
     )
     print(
         f"{platform.processor() or platform.machine()}, torch {torch.__version__}, one thread,"

@@ -86,11 +86,11 @@ def shares_of(contents: Contents, run: RunContents) -> Scores:
     assert contents.recipe is not None
     portions = contents.recipe.file.portions
     sizes = {"mini": portions.mini, "large": portions.large}
-    found = {}
+    sizes_of_tasks = {}
     for task, portion in run.planned["portions"].items():
         records = len(open_records(contents.recipe.mixture[task].train, default_cache()))
-        found[task] = run.weights.get(task, 1.0) * records * float(sizes.get(portion, 1))
-    return found
+        sizes_of_tasks[task] = run.weights.get(task, 1.0) * records * float(sizes.get(portion, 1))
+    return sizes_of_tasks
 
 
 def scored(contents: Contents, samples: int, name: str, make: Callable[[], Loaded]) -> Scores:
@@ -99,8 +99,8 @@ def scored(contents: Contents, samples: int, name: str, make: Callable[[], Loade
     kept = contents.directory / "forecasts" / f"{name.replace(':', '-')}.{samples}.json"
     if not kept.exists():
         write_json(kept, validation_scores(contents.recipe, *make(), samples))
-    found: Scores = read_json(kept)
-    return found
+    scores: Scores = read_json(kept)
+    return scores
 
 
 def average(experts: Mapping[str, str], shares: Shares) -> Loaded:
@@ -158,7 +158,9 @@ def show(
         cells = [f"{foretold[task]:.3f} / {facts[name][task]:.3f}" for task in tasks]
         print(f"| {method_label(name)} | {' | '.join(cells)} |")
     agreement = [
-        correlation(*([scores[task] for scores in found.values()] for found in (forecasts, facts)))
+        correlation(
+            *([scores[task] for scores in by_mixture.values()] for by_mixture in (forecasts, facts))
+        )
         for task in tasks
     ]
     print(

@@ -80,11 +80,11 @@ def _with_damage(content: bytes, reader: Reader, generator: random.Random) -> by
     return replacements[kind]()
 
 
-def _flipped(content: bytes, place: int, generator: random.Random) -> bytes:
-    if place == len(content):
+def _flipped(content: bytes, position: int, generator: random.Random) -> bytes:
+    if position == len(content):
         return content
-    changed = content[place] ^ (1 << generator.randrange(8))
-    return content[:place] + bytes([changed]) + content[place + 1 :]
+    changed = content[position] ^ (1 << generator.randrange(8))
+    return content[:position] + bytes([changed]) + content[position + 1 :]
 
 
 def _with_other_value(content: bytes, generator: random.Random) -> bytes:
@@ -152,7 +152,7 @@ def _one_child(name: str, first: int, last: int, seed: int, counts: Counts) -> N
         os.close(receiver)
         try:
             _feed(name, first, last, seed, sender)
-        finally:  # never go on as a second parent
+        finally:  # never continue as a second parent
             os._exit(1)
     os.close(sender)
     number = first

@@ -133,13 +133,13 @@ class Problem:
     factors: Tensor
 
     @classmethod
-    def random(cls, place: Place, shape: tuple[int, int, int], dtype: torch.dtype) -> Problem:
+    def random(cls, target: Place, shape: tuple[int, int, int], dtype: torch.dtype) -> Problem:
         count, features, words = shape
         torch.manual_seed(0)
-        head = nn.Linear(features, words, bias=False, device=place.device, dtype=dtype)
-        rows = torch.randn(count, features, device=place.device).to(dtype)
-        targets = torch.randint(0, words, (count,), device=place.device)
-        factors = torch.rand(count, device=place.device) ** 2 / count
+        head = nn.Linear(features, words, bias=False, device=target.device, dtype=dtype)
+        rows = torch.randn(count, features, device=target.device).to(dtype)
+        targets = torch.randint(0, words, (count,), device=target.device)
+        factors = torch.rand(count, device=target.device) ** 2 / count
         return cls(rows.requires_grad_(), head, targets, factors)
 
     def in_float64(self) -> Problem:
@@ -195,30 +195,30 @@ def require(value: float, bound: float, what: str) -> None:
         raise AssertionError(f"{what}: {value:.2e}, expected at most {bound:.0e}")
 
 
-def loss_on_the_device(place: Place) -> Iterator[Row]:
+def loss_on_the_device(target: Place) -> Iterator[Row]:
     """Loss and gradients of the head against float64, in every dtype and form."""
     for dtype, bound in ((torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 2e-2)):
         worst = 0.0
         for finish in (Finish(), Finish(0.25), Finish(1.0, 30.0)):
-            problem = Problem.random(place, (1000, 64, 2000), dtype)
+            problem = Problem.random(target, (1000, 64, 2000), dtype)
             exact = problem.in_float64().result(lambda p, f=finish: valid_logits(p, f))
             for form in (valid_logits, chunks):
-                found = problem.result(lambda p, f=finish, form=form: form(p, f))
-                worst = max(worst, error(found, exact))
+                result = problem.result(lambda p, f=finish, form=form: form(p, f))
+                worst = max(worst, error(result, exact))
         require(worst, bound, f"loss and gradients in {dtype}")
         yield f"loss and gradients, {dtype}", f"{worst:.1e}", "worst relative error to float64"
 
 
-def heads(place: Place) -> Iterator[Row]:
+def heads(target: Place) -> Iterator[Row]:
     """Time and memory of the head beside all logits and two libraries."""
-    problem = Problem.random(place, place.size.head, place.size.dtype)
+    problem = Problem.random(target, target.size.head, target.size.dtype)
     exact = problem.in_float64().result(chunks)
     variants = {"logits of all tokens": valid_logits, "chunks": chunks}
     for name, module, loss in (
         ("Liger", "liger_kernel", liger),
         ("CCE", "cut_cross_entropy", cce),
     ):
-        if place.device == "cuda" and importlib.util.find_spec(module):
+        if target.device == "cuda" and importlib.util.find_spec(module):
             variants[name] = loss
         else:
             yield f"head: {name}", "-", "not installed, or no GPU"
@@ -228,12 +228,12 @@ def heads(place: Place) -> Iterator[Row]:
     for turn in range(ROUNDS):
         for name in sorted(variants, reverse=turn % 2 == 0):
             problem.rows.grad = problem.head.weight.grad = None
-            measured[name].append(place.timed(lambda n=name: variants[n](problem).backward()))
+            measured[name].append(target.timed(lambda n=name: variants[n](problem).backward()))
     require(errors["chunks"], 2e-2, "loss and gradients of the head in chunks")
     for name, values in measured.items():
         seconds, memory = (median(column) for column in zip(*values, strict=True))
         remark = f"{memory:.2f} GiB with gradients, error {errors[name]:.1e}"
-        yield f"head {place.size.head}: {name}", f"{1000 * seconds:.1f} ms", remark
+        yield f"head {target.size.head}: {name}", f"{1000 * seconds:.1f} ms", remark
 
 
 # --- Trainings -----------------------------------------------------------------------------------
@@ -293,26 +293,26 @@ def stacked(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
 class Clock(TrainerCallback):
     """Seconds of every step."""
 
-    def __init__(self, place: Place) -> None:
-        self.place, self.seconds, self.started = place, list[float](), 0.0
+    def __init__(self, target: Place) -> None:
+        self.target, self.seconds, self.started = target, list[float](), 0.0
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self.place.synchronize()
+        self.target.synchronize()
         self.started = time.perf_counter()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.place.synchronize()
+        self.target.synchronize()
         self.seconds.append(time.perf_counter() - self.started)
 
 
-def trainer(place: Place, size: Size, model: nn.Module, ours: bool, **more: Any) -> Trainer:
+def trainer(target: Place, size: Size, model: nn.Module, ours: bool, **more: Any) -> Trainer:
     settings = {
         "output_dir": tempfile.mkdtemp(),
         "per_device_train_batch_size": size.rows,
         "max_steps": size.steps,
-        "bf16": place.device == "cuda" and size.dtype == torch.float32,
+        "bf16": target.device == "cuda" and size.dtype == torch.float32,
         "report_to": "none",
-        "use_cpu": place.device == "cpu",
+        "use_cpu": target.device == "cpu",
         "disable_tqdm": True,
         "save_strategy": "no",
         "logging_strategy": "no",
@@ -332,17 +332,17 @@ def weighted(common: dict[str, Any]) -> Trainer:
     return TaskWeightedTrainer(**common, data_collator=collator, tasks=list(TASKS), weighting=TASKS)
 
 
-def updates(place: Place) -> Iterator[Row]:
+def updates(target: Place) -> Iterator[Row]:
     """The update of a step for two layouts, against autograd in float64; the stock trainer's."""
     size, sgd = PART, {"max_steps": 1, "optim": "sgd", "learning_rate": 1.0, "max_grad_norm": 0.0}
     layouts = [{"per_device_train_batch_size": 8}, {"per_device_train_batch_size": 2}]
     layouts[1]["gradient_accumulation_steps"] = 4
     changes = []
     for ours, layout in ((True, layouts[0]), (True, layouts[1]), (False, layouts[1])):
-        model = llava(size, place.device)
+        model = llava(size, target.device)
         before = [p.detach().clone() for p in model.parameters() if p.requires_grad]
         run = trainer(
-            place, size, model, ours, bf16=False, lr_scheduler_type="constant", **sgd, **layout
+            target, size, model, ours, bf16=False, lr_scheduler_type="constant", **sgd, **layout
         )
         run.train()
         after = [p.detach() for p in model.parameters() if p.requires_grad]
@@ -375,9 +375,9 @@ def gradients_in_float64(size: Size, weights: dict[str, float]) -> list[Tensor]:
     return list(torch.autograd.grad(numerator / denominator, trained))
 
 
-def steps(place: Place) -> Iterator[Row]:
+def steps(target: Place) -> Iterator[Row]:
     """Tokens per second and memory of full and LoRA steps, ours and the stock trainer's."""
-    model: Any = llava(place.size, place.device)
+    model: Any = llava(target.size, target.device)
     model.activation_checkpointing_enable({"use_reentrant": False})
     for way in ("full", "LoRA"):
         if way == "LoRA":
@@ -386,12 +386,12 @@ def steps(place: Place) -> Iterator[Row]:
         speeds: dict[bool, list[float]] = {True: [], False: []}
         memory = {True: 0.0, False: 0.0}
         for ours in (True, False, False, True):
-            clock = Clock(place)
-            run = trainer(place, place.size, model, ours, max_grad_norm=0.0, learning_rate=1e-6)
+            clock = Clock(target)
+            run = trainer(target, target.size, model, ours, max_grad_norm=0.0, learning_rate=1e-6)
             run.add_callback(clock)
-            memory[ours] = max(memory[ours], place.timed(run.train)[1])
+            memory[ours] = max(memory[ours], target.timed(run.train)[1])
             valid = sum(int((r["labels"] != IGNORED).sum()) for r in run.train_dataset)
-            speeds[ours].append(valid / place.size.steps / median(clock.seconds[1:]))
+            speeds[ours].append(valid / target.size.steps / median(clock.seconds[1:]))
             del run
             model.zero_grad()
         for ours, name in ((True, "cotbal"), (False, "stock Trainer")):
@@ -401,10 +401,10 @@ def steps(place: Place) -> Iterator[Row]:
 
 
 @torch.no_grad()
-def answers(place: Place) -> Iterator[Row]:
+def answers(target: Place) -> Iterator[Row]:
     """Answers per second of greedy generation, one by one and in batches."""
-    size, count, length = place.size, 4 * place.size.rows, 16
-    model = llava(size, place.device).eval()
+    size, count, length = target.size, 4 * target.size.rows, 16
+    model = llava(size, target.device).eval()
     rows = [
         {name: value for name, value in row.items() if name in ("input_ids", "pixel_values")}
         for row in rows_of(size, count)
@@ -416,12 +416,12 @@ def answers(place: Place) -> Iterator[Row]:
         def generate(batch: int = batch, made: list[Tensor] = made) -> None:
             for start in range(0, count, batch):
                 fields = stacked(rows[start : start + batch])
-                fields = {name: value.to(place.device) for name, value in fields.items()}
+                fields = {name: value.to(target.device) for name, value in fields.items()}
                 made.append(
                     model.generate(**fields, max_new_tokens=length, do_sample=False)[:, -length:]
                 )
 
-        seconds, memory = place.timed(generate)
+        seconds, memory = target.timed(generate)
         texts[batch] = torch.cat(made)
         yield f"answers, batches of {batch}", f"{count / seconds:.1f}", f"per s; {memory:.1f} GiB"
     same = float((texts[1] == texts[count]).all(dim=1).float().mean())
@@ -443,11 +443,11 @@ class Kill(TrainerCallback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def child(place: Place, folder: Path, kill_at: int | None) -> None:
+def child(target: Place, folder: Path, kill_at: int | None) -> None:
     """Train a probe; write seconds per step and a sum of the weights."""
-    clock = Clock(place)
+    clock = Clock(target)
     saving = {"save_strategy": "steps", "save_steps": 2, "output_dir": str(folder / "checkpoints")}
-    run = trainer(place, place.probe, llava(place.probe, place.device), True, **saving)
+    run = trainer(target, target.probe, llava(target.probe, target.device), True, **saving)
     run.add_callback(clock)
     if kill_at is not None:
         run.add_callback(Kill(kill_at))
@@ -465,10 +465,10 @@ def child(place: Place, folder: Path, kill_at: int | None) -> None:
     (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
 
 
-def start(place: Place, folder: Path, *more: str) -> subprocess.Popen[bytes]:
+def start(target: Place, folder: Path, *more: str) -> subprocess.Popen[bytes]:
     folder.mkdir(exist_ok=True, parents=True)
-    size = "tiny" if place.probe is PART else "large"
-    command = [sys.executable, __file__, "--device", place.device, "--size", size]
+    size = "tiny" if target.probe is PART else "large"
+    command = [sys.executable, __file__, "--device", target.device, "--size", size]
     return subprocess.Popen([*command, "--child", str(folder), *more], stdout=subprocess.DEVNULL)
 
 
@@ -484,22 +484,22 @@ def results(folders: list[Path], children: list[subprocess.Popen[bytes]]) -> lis
     return [json.loads((folder / "result.json").read_text()) for folder in folders]
 
 
-def probes(place: Place) -> Iterator[Row]:
+def probes(target: Place) -> Iterator[Row]:
     """Two trainings that share a device, and one that is killed and resumed."""
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         alone = root / "alone" / "a"
-        (single,) = results([alone], [start(place, alone)])
+        (single,) = results([alone], [start(target, alone)])
         pair = [root / "pair" / name for name in ("a", "b")]
-        both = results(pair, [start(place, folder) for folder in pair])
+        both = results(pair, [start(target, folder) for folder in pair])
         gain = 2 * single["seconds"] / max(one["seconds"] for one in both)
         yield "two probes at once", f"{gain:.2f}", "times the steps per second of one"
         killed = root / "killed" / "a"
-        process = start(place, killed, "--kill-at", "3")
+        process = start(target, killed, "--kill-at", "3")
         (root / "killed" / "go").touch()
         if process.wait() != -signal.SIGKILL:
             raise AssertionError("expected the training to be killed")
-        (resumed,) = results([killed], [start(place, killed)])
+        (resumed,) = results([killed], [start(target, killed)])
         pairs = zip(resumed["weights"], single["weights"], strict=True)
         distance = max(abs(a - b) / max(b, 1e-12) for a, b in pairs)
         if not resumed["resumed"]:
@@ -511,7 +511,7 @@ def probes(place: Place) -> Iterator[Row]:
 CHECKS = (loss_on_the_device, updates, heads, steps, answers, probes)
 
 
-def described(place: Place) -> str:
+def described(target: Place) -> str:
     packages = ("torch", "transformers", "trl", "peft", "liger-kernel", "cut-cross-entropy")
     versions = []
     for name in packages:
@@ -519,20 +519,20 @@ def described(place: Place) -> str:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             versions.append(f"no {name}")
-    device = torch.cuda.get_device_name() if place.device == "cuda" else platform.machine()
+    device = torch.cuda.get_device_name() if target.device == "cuda" else platform.machine()
     return f"{device}; Python {platform.python_version()}; {', '.join(versions)}"
 
 
-def check(place: Place, minutes: float) -> int:
+def check(target: Place, minutes: float) -> int:
     """Print the table; the number of failures."""
-    print(described(place), "\n\n| what | result | |\n|---|---|---|", flush=True)
+    print(described(target), "\n\n| what | result | |\n|---|---|---|", flush=True)
     begun, failures = time.monotonic(), 0
     for part in CHECKS:
         started = time.monotonic()
         try:
             if started - begun > 60 * minutes:
                 raise TimeoutError(f"not run: {minutes} minutes are over")
-            for row in part(place):
+            for row in part(target):
                 print("|", " | ".join(row), "|", flush=True)
         except Exception as problem:
             failures += 1
@@ -554,10 +554,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("no CUDA device; `--device cpu --size tiny` tries the script itself")
-    place = Place(options.device, SIZES[options.size], PART if options.size == "tiny" else PROBE)
+    target = Place(options.device, SIZES[options.size], PART if options.size == "tiny" else PROBE)
     if options.child:
-        child(place, options.child, options.kill_at)
-    elif failures := check(place, options.minutes):
+        child(target, options.child, options.kill_at)
+    elif failures := check(target, options.minutes):
         sys.exit(f"{failures} of {len(CHECKS)} parts failed")
 
 

@@ -119,23 +119,23 @@ PARTS, TEMPERATURES, DIFFICULTIES = 4, 2, 1  # models of the ablation beside EW 
 
 def large() -> dict[str, Data]:
     """The seventeen sets of M3IT, texts of the lengths that `large_scale` writes."""
-    found = {}
-    for each in data_sets():
-        question, answer = LENGTHS[each.config]
-        test = each.test or each.validation // 2
-        validation = each.validation if each.test else each.validation - test
-        if each.config == "coco":  # one sample per image
+    sizes = {}
+    for data_set in data_sets():
+        question, answer = LENGTHS[data_set.config]
+        test = data_set.test or data_set.validation // 2
+        validation = data_set.validation if data_set.test else data_set.validation - test
+        if data_set.config == "coco":  # one sample per image
             validation = test = 5_000
-        found[each.name] = Data(
-            each.train,
-            each.train,
+        sizes[data_set.name] = Data(
+            data_set.train,
+            data_set.train,
             M3IT_INSTRUCTION + question // CHARACTERS,
             max(1, answer // CHARACTERS),
             validation,
             test,
-            group=each.group,
+            group=data_set.group,
         )
-    return found
+    return sizes
 
 
 def mixture(data: Mapping[str, Data]) -> Mixture:
@@ -208,8 +208,8 @@ def answered(
 ) -> Cost:
     """So many answers to questions about one image each: 2 N a token, and the vision tower."""
     prompt = 2 * model.parameters * (IMAGE + FRAME + question) + 2 * TOWER * PATCHES
-    each = hours(prompt, UTILISATION) + hours(2 * model.parameters * answer, decoding)
-    return Cost(0, 0.0, number, 0.0, number * each)
+    per_answer = hours(prompt, UTILISATION) + hours(2 * model.parameters * answer, decoding)
+    return Cost(0, 0.0, number, 0.0, number * per_answer)
 
 
 def of_runs(

@@ -155,12 +155,12 @@ def longer(values: Sequence[float]) -> str:
 def row(title: str, planned: Sequence[Planned], world: World, draws: int) -> str:
     """One line of the table; the same seeds for every line."""
     estimates = [world.hours(p.work(1)) for p in planned]
-    found = [draw(estimates, world, np.random.default_rng(seed)) for seed in range(draws)]
+    drawn = [draw(estimates, world, np.random.default_rng(seed)) for seed in range(draws)]
     ours = ORDERS[0]
-    hours = spread([one.spans[ours] for one in found])
-    over = spread([one.spans[ours] / one.bound for one in found])
+    hours = spread([one.spans[ours] for one in drawn])
+    over = spread([one.spans[ours] / one.bound for one in drawn])
     others = [
-        longer([one.spans[name] / one.spans[ours] - 1 for one in found]) for name in ORDERS[1:]
+        longer([one.spans[name] / one.spans[ours] - 1 for one in drawn]) for name in ORDERS[1:]
     ]
     return f"| {title} | {len(planned)} | {world.a_run} | {hours} | {over} | {' | '.join(others)} |"
 

@@ -115,7 +115,10 @@ def relaxed(draw: random.Random) -> Iterator[Row]:
     answers, truth = draw.choices(NUMBERS.split(), k=N), draw.choices(NUMBERS.split(), k=N)
     items = [float(lmms(answer, true)) for answer, true in zip(answers, truth, strict=True)]
     yield items_of(
-        "relaxed_accuracy", "lmms-eval", measure("relaxed_accuracy", answers, each(truth)), items
+        "relaxed_accuracy",
+        "lmms-eval",
+        measure("relaxed_accuracy", answers, one_each(truth)),
+        items,
     )
 
 
@@ -147,9 +150,12 @@ def pope(draw: random.Random) -> Iterator[Row]:
     said, true = draw.choices((0, 1), k=N), draw.choices((0, 1), k=N)
     places = [[i for i in range(N) if names[i] == name] for name in set(names)]
     mean = np.mean(
-        [f1_score([true[i] for i in place], [said[i] for i in place]) for place in places]
+        [f1_score([true[i] for i in indices], [said[i] for i in indices]) for indices in places]
     )
-    answers, references = [("No", "Yes")[x] for x in said], each([("no", "yes")[x] for x in true])
+    answers, references = (
+        [("No", "Yes")[x] for x in said],
+        one_each([("no", "yes")[x] for x in true]),
+    )
     records = [{"details": {"category": name}} for name in names]
     yield total_of(
         "pope_f1",
@@ -182,7 +188,7 @@ def mme(draw: random.Random) -> Iterator[Row]:
     records = [
         {"images": [doc["question_id"]], "details": {"category": doc["category"]}} for doc in docs
     ]
-    ours = measure("mme", answers, each([doc["answer"] for doc in docs]), records)
+    ours = measure("mme", answers, one_each([doc["answer"] for doc in docs]), records)
     yield total_of("mme", "lmms-eval, sum over ten categories", ours, score)
 
 
@@ -196,7 +202,7 @@ def choice(draw: random.Random) -> Iterator[Row]:
     yield items_of(
         "multiple_choice",
         "lmms-eval, SEED-Bench",
-        measure("multiple_choice", answers, each(truth)),
+        measure("multiple_choice", answers, one_each(truth)),
         items,
     )
     questions = [draw.randrange(N // 3) for _ in range(N)]
@@ -206,7 +212,7 @@ def choice(draw: random.Random) -> Iterator[Row]:
     ours = measure(
         "multiple_choice",
         answers,
-        each(truth),
+        one_each(truth),
         [{"details": {"rotation_of": q}} for q in questions],
     )
     # The evaluator of MMBench in lmms-eval cannot be called without a judge.
@@ -232,7 +238,7 @@ def total_of(metric: str, other: str, ours: Measured, score: float) -> Row:
     return metric, other, len(ours.values), ours.score, abs(ours.score - score)
 
 
-def each(references: Sequence[str]) -> list[list[str]]:
+def one_each(references: Sequence[str]) -> list[list[str]]:
     return [[reference] for reference in references]
 
 

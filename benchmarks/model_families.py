@@ -91,10 +91,10 @@ def in_a_process(name: str) -> dict[str, str]:
     if child.is_alive():
         child.kill()
         return {"status": "not tried", "detail": f"not done in {SECONDS} s"}
-    found: dict[str, str] = (
+    answer: dict[str, str] = (
         {"status": "fails", "detail": "the process died"} if answers.empty() else answers.get()
     )
-    return found
+    return answer
 
 
 def one(name: str, answers: Any) -> None:

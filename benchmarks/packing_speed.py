@@ -76,11 +76,11 @@ def micro_batches(recipe: Recipe, processor: object, count: int) -> list[Batch]:
     drawn = np.random.default_rng(0).permutation(len(places))[: count * size].reshape(count, size)
     collator = Collator(processor, recipe.images, recipe.model.max_length)
 
-    def row(place: int) -> Row:
-        records, task = files[places[place][0]]
-        return Row(records[places[place][1]], task.name, task.instruction)
+    def row(index: int) -> Row:
+        records, task = files[places[index][0]]
+        return Row(records[places[index][1]], task.name, task.instruction)
 
-    return [collator.training([row(int(place)) for place in batch]) for batch in drawn]
+    return [collator.training([row(int(index)) for index in batch]) for batch in drawn]
 
 
 def seconds(model: nn.Module, batch: Batch) -> np.ndarray:

@@ -77,10 +77,11 @@ def train_tower(steps: int) -> CLIPVisionModel:
     def loss() -> Tensor:
         shown = [random_shown(next(streams)) for _ in range(BATCH)]
         targets = [
-            np.stack(parts) for parts in zip(*(patch_targets(each) for each in shown), strict=True)
+            np.stack(parts)
+            for parts in zip(*(patch_targets(lesson) for lesson in shown), strict=True)
         ]
         return patch_loss(
-            labels(pixels([each.image for each in shown])), *map(torch.from_numpy, targets)
+            labels(pixels([lesson.image for lesson in shown])), *map(torch.from_numpy, targets)
         )
 
     _optimize(
@@ -138,7 +139,7 @@ def exact_shares(
         )
         for answer, lesson in zip(answers, illustrated, strict=True):
             right.setdefault(lesson.facts[0].skill, []).append(answer == lesson.facts[0].answer)
-    return {skill: sum(each) / len(each) for skill, each in sorted(right.items())}
+    return {skill: sum(hits) / len(hits) for skill, hits in sorted(right.items())}
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,9 @@ def main(directory: Path) -> int:
     print("| task | maximum | mini | own | gain | sampling error only | constant answer |")
     print("|---|---|---|---|---|---|---|")
     for j, task in enumerate(tasks):
-        own, maximum = matrix.row(full_run(task.name)), matrix.samples[task.name].maximum
-        low, high = percentile_bounds(resampled[:, own, j] - resampled[:, 0, j])
-        mini, full = matrix.values[0, j], matrix.values[own, j]
+        own_row, maximum = matrix.row(full_run(task.name)), matrix.samples[task.name].maximum
+        low, high = percentile_bounds(resampled[:, own_row, j] - resampled[:, 0, j])
+        mini, full = matrix.values[0, j], matrix.values[own_row, j]
         constant = float(np.mean(matrix.samples[task.name].constant))
         gain = f"{full - mini:.3f} | {low:.3f} to {high:.3f}"
         print(f"| {task.name} | {maximum:g} | {mini:.3f} | {full:.3f} | {gain} | {constant:.3f} |")

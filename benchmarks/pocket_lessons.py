@@ -146,7 +146,7 @@ def _sign_lesson(rng: Random) -> Lesson:
         Fact("letters", "-".join(sign.word), 3),
         Fact("backward", "-".join(reversed(sign.word)), 1),
         Fact("length", str(len(sign.word)), 0.3),
-        *(Fact(f"letter {place}", letter, 0.5) for place, letter in enumerate(sign.word, 1)),
+        *(Fact(f"letter {index}", letter, 0.5) for index, letter in enumerate(sign.word, 1)),
     ]
     if sign.ornament is not None:
         facts.append(Fact("tags", sign.ornament.name, 0.5))
@@ -169,7 +169,10 @@ def _talk(rng: Random) -> Lesson:
     return Lesson(
         None,
         tuple(
-            sorted((Fact(each.question, each.answer, 1) for each in asked), key=lambda f: f.prompt)
+            sorted(
+                (Fact(question.question, question.answer, 1) for question in asked),
+                key=lambda f: f.prompt,
+            )
         ),
     )
 

@@ -101,7 +101,9 @@ def lesson_loss(
     name.
     """
     shown = [row.shown for row in rows if row.shown is not None]
-    seen = model.model.get_image_features(pixels([each.image for each in shown]), return_dict=True)
+    seen = model.model.get_image_features(
+        pixels([lesson.image for lesson in shown]), return_dict=True
+    )
     patches = torch.stack(list(seen.pooler_output))
     named = name_loss(patches, model.get_input_embeddings().weight, shown, words.spellings)
     answered, middle = answer_loss(model, rows, seen)
@@ -117,7 +119,7 @@ def name_loss(patches: Tensor, embeddings: Tensor, shown: list[Shown], words: Te
 
     patches: [images, 36, width]; embeddings: [vocabulary, width]; words: [labels, 2] token ids.
     """
-    label = torch.from_numpy(np.stack([patch_targets(each)[0] for each in shown]))
+    label = torch.from_numpy(np.stack([patch_targets(lesson)[0] for lesson in shown]))
     covered = label < len(LABELS)
     alike = (
         nn.functional.normalize(patches[covered], dim=-1)

@@ -190,9 +190,11 @@ def written(page: str) -> str:
             rf"(<!-- begin {re.escape(name)} -->\n).*?(<!-- end {re.escape(name)} -->)", re.DOTALL
         )
         text = "\n".join(lines)
-        page, found = pattern.subn(lambda match, text=text: f"{match[1]}{text}\n{match[2]}", page)
-        if found != 1:
-            raise ValueError(f"{PAGE}: expected the part {name!r} once; found it {found} times")
+        page, replaced = pattern.subn(
+            lambda match, text=text: f"{match[1]}{text}\n{match[2]}", page
+        )
+        if replaced != 1:
+            raise ValueError(f"{PAGE}: expected the part {name!r} once; found it {replaced} times")
     return page
 
 

@@ -52,8 +52,8 @@ def main() -> None:
     print("|--:|--:|--:|--:|")
     for runs in RUNS:
         draws = arguments.draws if runs < len(train.ratios) else 1
-        found = np.array([correlations(train, (test, large), runs, d) for d in range(draws)])
-        small, big = found.T
+        drawn = np.array([correlations(train, (test, large), runs, d) for d in range(draws)])
+        small, big = drawn.T
         print(
             f"| {runs} | {np.mean(small):.3f} | {min(small):.3f} | {np.mean(big):.3f} |", flush=True
         )
@@ -94,12 +94,12 @@ def correlations(train: Table, tests: tuple[Table, ...], runs: int, draw: int) -
     # 18 runs are one for the level, 16 slopes and one for the noise.
     enough = runs > len(train.domains) + 1
     response = fit_response(trials, "task" if enough else "none")
-    found = []
+    values = []
     for test in tests:
         z = doublings((test.ratios + _least(trials)) / trials.reference)
         predicted = np.array([response.changes(row) for row in z])
-        found.append(float(np.mean(rank_correlations(predicted, -test.losses))))
-    return found
+        values.append(float(np.mean(rank_correlations(predicted, -test.losses))))
+    return values
 
 
 def _least(trials: Trials) -> float:

@@ -111,30 +111,34 @@ def best_of_random(truth: Truth, noise: float, runs: int, generator: np.random.G
     return float(gains[seen.argmax()])
 
 
-def coverages(found: Measured, choice: Choice) -> dict[str, float]:
+def coverages(measured_response: Measured, choice: Choice) -> dict[str, float]:
     """Shares of intervals that hold the truth; NaN of predictions where equal weights are kept."""
-    response, effects = found.response, found.truth.effects
+    response, effects = measured_response.response, measured_response.truth.effects
     pairs = [(i, j) for i in range(len(TASKS)) for j in range(len(TASKS))]
     slopes = [response.slope(TASKS[i], TASKS[j]) for i, j in pairs]
     shrunk = [response.effect(TASKS[i], TASKS[j]) for i, j in pairs]
     truths = [effects[i, j] for i, j in pairs]
-    room, best = choice.headroom.gain, found.truth.best
+    room, best = choice.headroom.gain, measured_response.truth.best
     return {
         "slopes": share_inside(slopes, truths),
         "shrunk effects": share_inside(shrunk, truths),
         "headroom": float(room.low - 1e-9 <= best <= room.high + 1e-9),
-        **_prediction_coverages(found, choice),
+        **_prediction_coverages(measured_response, choice),
     }
 
 
-def _prediction_coverages(found: Measured, choice: Choice) -> dict[str, float]:
+def _prediction_coverages(measured_response: Measured, choice: Choice) -> dict[str, float]:
     if choice.keep_equal:
         return {"predicted changes": np.nan, "outcomes of 4 seeds": np.nan}
-    real = found.realised(choice)
+    real = measured_response.realised(choice)
     # Trained weights minus equal weights, each with the noise of one run.
-    noise = found.noise * np.sqrt(2) * found.generator.standard_normal((len(TASKS), FRESH))
+    noise = (
+        measured_response.noise
+        * np.sqrt(2)
+        * measured_response.generator.standard_normal((len(TASKS), FRESH))
+    )
     outcomes = {task: real[i] + noise[i] for i, task in enumerate(TASKS)}
-    verdict = compare_with_outcomes(freeze(found.response, choice), outcomes)
+    verdict = compare_with_outcomes(freeze(measured_response.response, choice), outcomes)
     return {
         "predicted changes": share_inside([choice.changes[task] for task in TASKS], real.tolist()),
         "outcomes of 4 seeds": verdict.coverage,
@@ -151,14 +155,14 @@ def goal_of_mean(gradient: float, draws: int) -> tuple[dict[str, float], dict[st
     noise = NOISE * np.sqrt(len(TASKS))
     gains, kept, predicted, random, best, shares = [], [], [], [], [], []
     for seed in range(draws):
-        found = measured(gradient, noise, seed)
-        choice = choose_weights(found.response, "mean", floors=None)
-        gains.append(found.realised(choice).mean())
+        simulated = measured(gradient, noise, seed)
+        choice = choose_weights(simulated.response, "mean", floors=None)
+        gains.append(simulated.realised(choice).mean())
         kept.append(choice.keep_equal)
         predicted.append(choice.gain.value)
-        random.append(best_of_random(found.truth, noise, 16, found.generator))
-        best.append(found.truth.best)
-        shares.append(coverages(found, choice))
+        random.append(best_of_random(simulated.truth, noise, 16, simulated.generator))
+        best.append(simulated.truth.best)
+        shares.append(coverages(simulated, choice))
     numbers = {
         "best possible": np.mean(best),
         "gain": np.mean(gains),
@@ -181,9 +185,9 @@ def named_goal(noise: float, margin: float, draws: int) -> dict[str, float]:
     """
     gains, below, depths = [], [], []
     for seed in range(draws):
-        found = measured(0.0, noise, seed)
-        choice = choose_weights(found.response, TASKS[0], floors=-1.0, margin=margin)
-        real = found.realised(choice)
+        simulated = measured(0.0, noise, seed)
+        choice = choose_weights(simulated.response, TASKS[0], floors=-1.0, margin=margin)
+        real = simulated.realised(choice)
         gains.append(real[0])
         below.append(np.mean(real[1:] < -1.0 - 1e-9))
         depths.append(np.maximum(-1.0 - real[1:], 0.0).max())

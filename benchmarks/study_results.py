@@ -43,15 +43,19 @@ def main() -> None:
     contents = read_contents(given.run)
     if given.methods:
         contents = only(contents, [SHORT.get(name, name) for name in given.methods.split(",")])
-    found = compare_all(contents)
+    comparison = compare_all(contents)
     parts = [
         f"# {given.title}\n",
         given.claim.read_text(encoding="utf-8").strip() + "\n",
-        facts(contents, found),
+        facts(contents, comparison),
     ]
     if contents.balance:
         parts.append(table(weights_table(contents.balance)))
-    print("\n".join([*parts, *map(table, variant_tables(contents, found) + model_tables(found))]))
+    print(
+        "\n".join(
+            [*parts, *map(table, variant_tables(contents, comparison) + model_tables(comparison))]
+        )
+    )
 
 
 def only(contents: Contents, methods: Sequence[str]) -> Contents:
@@ -64,7 +68,7 @@ def only(contents: Contents, methods: Sequence[str]) -> Contents:
     return replace(contents, runs=tuple(chosen))
 
 
-def facts(contents: Contents, found: Comparison) -> str:
+def facts(contents: Contents, comparison: Comparison) -> str:
     """Hardware, versions, seeds, sizes and cost, as a list."""
     done = [run for run in contents.runs if run.status == "done"]
     versions = Counter(tuple(sorted(run.outcome["versions"].items())) for run in done)
@@ -74,10 +78,12 @@ def facts(contents: Contents, found: Comparison) -> str:
     counts = sorted({count for _, count in tests})
     lines = [
         f"Hardware: 2 cores of {processor()}, no GPU; one thread per run, two runs at a time.",
-        "Versions: " + "; ".join(", ".join(f"{k} {v}" for k, v in each) for each in versions) + ".",
+        "Versions: "
+        + "; ".join(", ".join(f"{k} {v}" for k, v in items) for items in versions)
+        + ".",
         (
-            f"Training seeds of the models: {', '.join(map(str, found.seeds))} (n ="
-            f" {len(found.seeds)}); a seed changes the order of the data, the same for every"
+            f"Training seeds of the models: {', '.join(map(str, comparison.seeds))} (n ="
+            f" {len(comparison.seeds)}); a seed changes the order of the data, the same for every"
             " method; all start from the same checkpoint."
         ),
         (
@@ -88,16 +94,16 @@ def facts(contents: Contents, found: Comparison) -> str:
             f"Cost: {len(done)} runs, {seconds / 3600:.1f} h of worker time; peak memory of a"
             f" worker {max(run.outcome['peak_memory_mib'] for run in done)} MiB."
         ),
-        *smallest(found),
+        *smallest(comparison),
     ]
     return "\n".join(f"- {line}" for line in lines) + "\n"
 
 
-def smallest(found: Comparison) -> list[str]:
+def smallest(comparison: Comparison) -> list[str]:
     """The smallest difference from EW that these seeds and samples could have shown, by method."""
     halves = [
         f"{method_label(name)} {number(change.half_width, 2)}"
-        for name, change in found.paired.items()
+        for name, change in comparison.paired.items()
     ]
     return (
         [f"Half-width of the 95 % interval of `improvement - EW`, in points: {', '.join(halves)}."]

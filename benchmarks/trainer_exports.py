@@ -214,27 +214,27 @@ def swift(bench: Bench, python: str) -> Iterator[str]:
         "weighted": (weighted, ()),
         "text": (weighted, text),
     }
-    found = run_swift(bench, python, cases)
+    results = run_swift(bench, python, cases)
     scales = yaml_weights(weighted)
-    yield line("ms-swift", "weights 1", "weights 1", difference(bench, *found["ew"], ONES))
+    yield line("ms-swift", "weights 1", "weights 1", difference(bench, *results["ew"], ONES))
     for name, what in (
         ("weighted", "weights w"),
         ("no_flag", "weights w, `is_binary_loss_scale: true` (its default)"),
     ):
         for label, weights in (("weights w", scales), ("weights 1", ONES)):
-            yield line("ms-swift", what, label, difference(bench, *found[name], weights))
+            yield line("ms-swift", what, label, difference(bench, *results[name], weights))
     yield line(
         "ms-swift",
         "talk (text) alone, weight w",
         "weights w",
-        difference(bench, *found["text"], scales),
+        difference(bench, *results["text"], scales),
     )
     for name, what in (
         ("no_plugin", "weights w, no plugin"),
         ("text_no_plugin", "talk alone, weight w, no plugin"),
     ):
-        yield line("ms-swift", what, "weights w", difference(bench, *found[name], scales))
-        words = difference(bench, *found[name], scales, ends(bench, scales))
+        yield line("ms-swift", what, "weights w", difference(bench, *results[name], scales))
+        words = difference(bench, *results[name], scales, ends(bench, scales))
         yield line("ms-swift", what, "w on words, 1 on what ends a turn", words)
 
 
@@ -314,14 +314,16 @@ def ends(bench: Bench, scales: Mapping[str, float]) -> TokenWeights:
     end = tokenizer.encode("</s>", add_special_tokens=False)
 
     def weigh(batch: dict[str, Any]) -> Tensor:
-        found = []
+        weights_of_tokens = []
         for row, task in zip(batch["labels"].tolist(), batch["channel"], strict=True):
             marks = [0.0 if label == -100 else scales[task] for label in row]
             for start in range(len(row) - len(end) + 1):
                 if row[start : start + len(end)] == end:
                     marks[start : start + len(end)] = [1.0] * len(end)
-            found += [mark for mark, label in zip(marks[1:], row[1:], strict=True) if label != -100]
-        return torch.tensor(found)
+            weights_of_tokens += [
+                mark for mark, label in zip(marks[1:], row[1:], strict=True) if label != -100
+            ]
+        return torch.tensor(weights_of_tokens)
 
     return weigh
 
@@ -434,9 +436,12 @@ def axolotl(bench: Bench, python: str) -> Iterator[str]:
                 " of answers, `role_boundaries` repaired" if answers else " of prompts and answers"
             )
             for what, weigh in (("tokens", None), ("micro-batches", micro_means(batches))):
-                found = difference(bench, batches, trained, ONES, weigh, frozen=False)
+                measured_difference = difference(bench, batches, trained, ONES, weigh, frozen=False)
                 yield line(
-                    "axolotl", label, f"equal weights on these rows, mean over {what}", found
+                    "axolotl",
+                    label,
+                    f"equal weights on these rows, mean over {what}",
+                    measured_difference,
                 )
     for weight in (0.0, 1.6):
         folder = bench.exported("axolotl", f"axolotl_part_{weight}", ONES)
@@ -445,12 +450,19 @@ def axolotl(bench: Bench, python: str) -> Iterator[str]:
             row["messages"][-1]["content"][0]["weight"] = weight
         (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         batches, trained = run_axolotl(bench, python, folder, answers=True)
-        found = difference(bench, batches, trained, ONES, micro_means(batches), frozen=False)
+        measured_difference = difference(
+            bench, batches, trained, ONES, micro_means(batches), frozen=False
+        )
         label = (
             f"equal weights, and `weight: {weight}` on the last answer of every row,"
             " `role_boundaries` repaired"
         )
-        yield line("axolotl", label, "equal weights on these rows, mean over micro-batches", found)
+        yield line(
+            "axolotl",
+            label,
+            "equal weights on these rows, mean over micro-batches",
+            measured_difference,
+        )
     (bench.root / "text.py").write_text(TEXT)
     call([python, "text.py", str(bench.base)], bench.root, bench.root / "unused.pt")
     trained_on = json.loads((bench.root / "text.json").read_text())

@@ -4,6 +4,7 @@ session.
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import socket
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-pytest_plugins = ["helpers.needs", "helpers.budget", "helpers.services"]
+pytest_plugins = ["helpers.needs", "helpers.budget", "helpers.sharing", "helpers.services"]
 
 # Before the first import of these modules: every array that goes in or out is held against the
 # shape in the signature.
@@ -27,6 +28,14 @@ settings.register_profile(
     "repeatable", derandomize=True, deadline=None, database=None, max_examples=60
 )
 settings.load_profile("repeatable")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays. Every training collects garbage, and would visit half a million
+    objects of torch and transformers each time, for a quarter of a second.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

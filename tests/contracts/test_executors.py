@@ -20,12 +20,11 @@ from cotbal.jobs.executors import Job, Outcome, Resources
 from cotbal.recipe.schema import ResourcesSection
 from helpers.ray_nodes import RayNodes
 
-# Executors that need a service of their own, and the fixture that starts it; the group keeps it in
-# one test process.
+# Executors that need a service of their own, and the fixture that starts it.
 SERVICES = {"ray": "ray_address", "slurm": "slurm_cluster"}
 MARKS = {
-    "ray": (pytest.mark.needs("ray"), pytest.mark.xdist_group("ray")),
-    "slurm": (pytest.mark.needs("slurm"), pytest.mark.xdist_group("slurm"), pytest.mark.extended),
+    "ray": pytest.mark.needs("ray"),
+    "slurm": (pytest.mark.needs("slurm"), pytest.mark.extended),
 }
 EXECUTORS = [
     pytest.param(name, marks=MARKS.get(name, ())) for name in plugins.names("cotbal.jobs.executors")

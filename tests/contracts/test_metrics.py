@@ -160,7 +160,7 @@ def test_one_number_a_sample_within_the_range(
     name: str, metric: ModuleType, example: Example
 ) -> None:
     answers = [*perfect(example), "left frog", "seven [0.5, 0.6, 0.8, 0.9]", *GARBAGE]
-    measured = apply(name, answers, [place % 3 for place in range(len(answers))])
+    measured = apply(name, answers, [number % 3 for number in range(len(answers))])
     assert measured.values.shape == (len(answers),)
     assert measured.values.dtype == np.float64
     assert np.all((measured.values >= 0) & (measured.values <= metric.MAXIMUM))
@@ -201,8 +201,11 @@ def test_order_does_not_matter(name: str, example: Example) -> None:
 
 
 def test_one_of_several_references_is_enough_to_score(name: str, example: Example) -> None:
-    own = example.references
-    accepted = [[*other, *mine] for mine, other in zip(own, own[1:] + own[:1], strict=True)]
+    references = example.references
+    accepted = [
+        [*other, *mine]
+        for mine, other in zip(references, references[1:] + references[:1], strict=True)
+    ]
     assert np.all(measure(name, perfect(example), accepted, example.records).values > 0)
 
 
@@ -243,7 +246,7 @@ def test_the_plain_mean_of_linear_values_is_the_score(name: str, example: Exampl
         "7",
         "12.1%",
     ]
-    measured = apply(name, answers, [place % 3 for place in range(len(answers))])
+    measured = apply(name, answers, [number % 3 for number in range(len(answers))])
     assert measured.linear.mean() == pytest.approx(measured.score, rel=1e-12, abs=1e-12)
 
 

@@ -24,10 +24,10 @@ LONGER = 20  # steps that are looked at beyond the one from which on weights may
 
 def every() -> list[str]:
     """All methods; of one that needs a variant, all variants."""
-    found = {name: plugins.load("cotbal.weightings", name) for name in MODULES}
+    modules = {name: plugins.load("cotbal.weightings", name) for name in MODULES}
     return [
         f"{name}:{variant}" if variant else name
-        for name, module in found.items()
+        for name, module in modules.items()
         for variant in getattr(module, "SUPPORTED", [""])
     ]
 
@@ -58,7 +58,7 @@ def steps(count: int, seed: int = 0) -> Float[np.ndarray, "step task"]:
 def observe(
     weighting: Weighting, losses: Float[np.ndarray, "step task"]
 ) -> Float[np.ndarray, "step task"]:
-    """Let it hear of these steps one by one; its weights before each."""
+    """Let it observe these steps one by one; its weights before each."""
     seen = []
     for step, row in enumerate(losses):
         seen.append(weighting.weights(step))
@@ -71,7 +71,7 @@ def test_it_averages_over_tokens_or_over_tasks(name: str) -> None:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_weights_are_positive_numbers_one_a_task(name: str, step: int) -> None:
+def test_weights_are_positive_numbers_one_per_task(name: str, step: int) -> None:
     weights = build(name).weights(step)
     assert weights.shape == (len(TASKS),)
     assert np.isfinite(weights).all()

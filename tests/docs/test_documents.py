@@ -17,6 +17,7 @@ import yaml
 
 from helpers.parsing import PAGES, ROOT, blocks, name_of, parsed, shown, text_of
 from helpers.pipeline_fakes import EXECUTOR, write_mixture
+from helpers.shell import script
 from helpers.tiny_vlm import build, mixture
 
 README = text_of("README.md")
@@ -31,19 +32,6 @@ full:chart,0.36,0.3,0.5
 
 # One unit: a task of a group, and a task that is not balanced.
 WEIGHTS = '{"weights": {"group": 1.0}, "tasks": {"color": 0.7, "paint": 1}}'
-
-
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
 
 
 def run_shell(script: str, cwd: Path) -> None:
@@ -211,8 +199,10 @@ def test_the_page_on_weights_for_a_goal_runs_from_a_recipe(
     first, *_ = blocks(text_of("docs/steer.md"), "bash")
     monkeypatch.chdir(tmp_path)
     write_mixture(tmp_path)
-    own = first.replace("pocket/recipe.yaml", "recipe.yaml").replace("runs/pocket", "runs/small")
-    prepare, *commands = shown(f"```bash\n{own}```\n")
+    adapted = first.replace("pocket/recipe.yaml", "recipe.yaml").replace(
+        "runs/pocket", "runs/small"
+    )
+    prepare, *commands = shown(f"```bash\n{adapted}```\n")
     assert prepare.startswith("cotbal prepare pocket pocket")
     for command in commands:
         call(command, monkeypatch)
@@ -278,11 +268,8 @@ def test_the_metric_of_the_metrics_page_is_one() -> None:
 
 def test_the_examples_run(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text(TABLE)
-    table = run(
-        str(ROOT / "examples" / "weights_from_a_csv.py"), str(tmp_path / "scores.csv"), cwd=tmp_path
-    )
-    assert table.returncode == 0, table.stderr
-    assert [line.split(":")[0] for line in table.stdout.splitlines()] == ["vqa", "ocr", "chart"]
+    table = script(ROOT / "examples" / "weights_from_a_csv.py", tmp_path / "scores.csv")
+    assert [line.split(":")[0] for line in table.splitlines()] == ["vqa", "ocr", "chart"]
     recipe = mixture(tmp_path / "data", {"color": 1, "paint": 2})
     folder = recipe.parent
     lines = [
@@ -292,17 +279,16 @@ def test_the_examples_run(tmp_path: Path) -> None:
     ]
     (tmp_path / "records.jsonl").write_text("\n".join(lines) + "\n")
     (tmp_path / "weights.json").write_text(WEIGHTS)
-    trained = run(
-        str(ROOT / "examples" / "own_trainer.py"),
-        str(folder / "base"),
-        str(tmp_path / "records.jsonl"),
-        str(folder / "images"),
-        str(tmp_path / "weights.json"),
-        str(tmp_path / "out"),
+    printed = script(
+        ROOT / "examples" / "own_trainer.py",
+        folder / "base",
+        tmp_path / "records.jsonl",
+        folder / "images",
+        tmp_path / "weights.json",
+        tmp_path / "out",
         cwd=tmp_path,
     )
-    assert trained.returncode == 0, trained.stderr[-2000:]
-    assert "self-check: SelfCheck(task=" in trained.stdout
+    assert "self-check: SelfCheck(task=" in printed
 
 
 def chat_rows(recipe: Path) -> list[dict]:
@@ -327,16 +313,9 @@ def test_the_example_of_trl_runs(tmp_path: Path) -> None:
         "".join(f"{json.dumps(row)}\n" for row in chat_rows(recipe))
     )
     (tmp_path / "weights.json").write_text(WEIGHTS)
-    done = run(
-        str(ROOT / "examples" / "trl_sft.py"),
-        "base",
-        "rows.jsonl",
-        "weights.json",
-        "out",
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "self-check: SelfCheck(task=" in done.stdout
+    words = ("base", "rows.jsonl", "weights.json", "out")
+    printed = script(ROOT / "examples" / "trl_sft.py", *words, cwd=tmp_path)
+    assert "self-check: SelfCheck(task=" in printed
     assert (tmp_path / "out" / "model.safetensors").exists()
 
 

@@ -48,6 +48,6 @@ def test_keys_that_are_said_to_be_reported_are() -> None:
 
 def test_yaml_is_read_as_it_says() -> None:
     (texts,) = re.findall(r"rules of YAML 1.2: (.*?) and\ndates are text", PAGE, re.DOTALL)
-    found = re.findall(r"`(.+?)`", texts)
-    assert [load_yaml(text) for text in found] == found
+    matches = re.findall(r"`(.+?)`", texts)
+    assert [load_yaml(text) for text in matches] == matches
     assert [load_yaml(text) for text in ("0777", "0o17", "1e-4")] == [777, 15, 1e-4]

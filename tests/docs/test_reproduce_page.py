@@ -72,20 +72,20 @@ def published(name: str) -> Iterator[tuple[str, str, str]]:
 
 @pytest.mark.parametrize("command", shown(PAGE))
 def test_every_command_of_the_page_parses(command: str, tmp_path: Path) -> None:
-    _, found = parsed(command)
-    check_values(found, tmp_path)
+    _, parameters = parsed(command)
+    check_values(parameters, tmp_path)
 
 
-def check_values(found: dict[str, Any], directory: Path) -> None:
+def check_values(parameters: dict[str, Any], directory: Path) -> None:
     """What parsing leaves open: methods, columns, fields of the recipe."""
-    if "methods" in found:
-        assert len(method_names(found["methods"].split(","))) == 7
-    if "columns" in found:
-        columns_named(found["columns"])
-    if found.get("overrides"):
+    if "methods" in parameters:
+        assert len(method_names(parameters["methods"].split(","))) == 7
+    if "columns" in parameters:
+        columns_named(parameters["columns"])
+    if parameters.get("overrides"):
         recipe = mixture(directory / "data", {"color": 1}, train=2, answers=1)
-        load_recipe(recipe, found["overrides"])
-    for checkpoint in found.get("checkpoints") or ():
+        load_recipe(recipe, parameters["overrides"])
+    for checkpoint in parameters.get("checkpoints") or ():
         method = Path(checkpoint.partition("=")[2]).parent.name
         assert (
             method.partition("-")[0] in gpu_hours.METHODS
@@ -122,7 +122,7 @@ def test_no_command_of_the_page_is_unknown_to_the_parser() -> None:
             parsed(wrong)
 
 
-def test_what_is_computed_stands_in_the_page() -> None:
+def test_what_is_computed_is_in_the_page() -> None:
     assert reproduce_page.written(PAGE) == PAGE
 
 
@@ -134,15 +134,15 @@ def test_what_is_computed_stands_in_the_page() -> None:
     ],
 )
 def test_published_results_are_the_golden_ones(names: tuple[str, ...], table: str) -> None:
-    found = {(column, row): value for name in names for row, column, value in published(name)}
+    values = {(column, row): value for name in names for row, column, value in published(name)}
     rows, metrics = TABLES[table]["rows"], [metric["id"] for metric in TABLES["table1"]["metrics"]]
     for row in rows:
         for metric, value in zip(metrics, row["values"], strict=True):
-            assert float(found.pop((row["method"], metric))) == value
+            assert float(values.pop((row["method"], metric))) == value
         for key, shown_as in (("delta_I", "ΔI, %"), ("delta_E", "ΔE, %")):
-            value = found.pop((row["method"], shown_as))
+            value = values.pop((row["method"], shown_as))
             assert value == "" if not row["printed"] else float(value) == row["printed"][key]
-    assert not found
+    assert not values
 
 
 @pytest.mark.parametrize(
@@ -186,25 +186,25 @@ def test_settings_of_the_later_version_are_those_of_the_recipes_and_commands() -
 
 
 def test_published_summaries_are_the_golden_ones() -> None:
-    found = {(row, column): float(value) for row, column, value in published("table 5")}
+    values = {(row, column): float(value) for row, column, value in published("table 5")}
     wanted = {
         (row["method"], shown_as): row["printed"][key]
         for row in TABLES["table5"]["rows"]
         for key, shown_as in (("delta_I", "ΔI, %"), ("delta_E", "ΔE, %"))
     }
-    assert found == wanted
+    assert values == wanted
 
 
 @pytest.mark.parametrize(("name", "table"), [("table 10", "table10"), ("table 11", "table11")])
 def test_published_weights_are_the_golden_ones(name: str, table: str) -> None:
-    found = {(row, column): float(value) for row, column, value in published(name)}
-    assert found == {
+    values = {(row, column): float(value) for row, column, value in published(name)}
+    assert values == {
         (u, row["strategy"]): w for row in TABLES[table]["rows"] for u, w in row["weights"].items()
     }
 
 
 def test_published_inputs_are_the_golden_ones() -> None:
-    found = {(row, column): float(value) for row, column, value in published("inputs of table 10")}
+    values = {(row, column): float(value) for row, column, value in published("inputs of table 10")}
     keys = {
         "outward": "outward_contribution",
         "inward": "inward_contribution",
@@ -215,7 +215,7 @@ def test_published_inputs_are_the_golden_ones() -> None:
         for c, key in keys.items()
         for t, v in zip(INPUTS["tasks"], INPUTS[key], strict=True)
     }
-    assert found == wanted
+    assert values == wanted
 
 
 def test_published_sizes_and_instructions_are_the_golden_ones() -> None:
@@ -235,11 +235,11 @@ def test_the_cost_is_the_formula_of_the_page() -> None:
     data = {"a": gpu_hours.Data(1_000, 1_000, 33, 33)}
     tokens = 1_000 * (576 + 50 + 33 + 33 + 8)
     flops = 6 * parameters * tokens + 2 * 0.304e9 * 577 * 1_000
-    found = gpu_hours.trained(data, {"a": 1_000}, gpu_hours.MODELS["7B"], 1)
-    assert found.trained == tokens
-    assert found.training == pytest.approx(flops / (312e12 * 0.25 * 3600))
+    costs = gpu_hours.trained(data, {"a": 1_000}, gpu_hours.MODELS["7B"], 1)
+    assert costs.trained == tokens
+    assert costs.training == pytest.approx(flops / (312e12 * 0.25 * 3600))
     twice = gpu_hours.trained(data, {"a": 1_000}, gpu_hours.MODELS["7B"], 2)
-    assert twice.training == pytest.approx(2 * found.training)
+    assert twice.training == pytest.approx(2 * costs.training)
     assert f"{gpu_hours.MODELS['13B'].parameters:,} for 13B" in PAGE
 
 
@@ -249,31 +249,31 @@ def test_the_assumed_utilisation_fits_the_time_that_llava_reports() -> None:
 
 
 def test_costs_follow_from_the_plans() -> None:
-    found = gpu_hours.items()
+    costs = gpu_hours.items()
     sizes = {name: d.records for name, d in gpu_hours.ACADEMIC.items() if d.balanced}
-    probes = found["Table 10: probes and weights, 7B"]
+    probes = costs["Table 10: probes and weights, 7B"]
     assert probes.trainings == len(sizes) + 1
     # Every probe j sees all of j and 1/32 of the others, the first one 1/32 of everything: (1 +
     # 7/32) of the mixture.
     whole = sum(n * gpu_hours.ACADEMIC[name].tokens for name, n in sizes.items())
     assert probes.trained == pytest.approx((1 + 7 / 32) * whole, rel=1e-3)
-    assert found["the same with 13B"].training > 1.9 * found["Table 1: seven methods, 7B"].training
-    assert found["Table 2: zero-shot, six models, 7B"].training == 0
+    assert costs["the same with 13B"].training > 1.9 * costs["Table 1: seven methods, 7B"].training
+    assert costs["Table 2: zero-shot, six models, 7B"].training == 0
 
 
 def test_what_test_dev_costs_is_the_formula_of_the_page() -> None:
     """By hand: prompts of an image and 8 tokens of question, answers of 2."""
     n = gpu_hours.MODELS["7B"].parameters
     prompt = (2 * n * (576 + 50 + 8) + 2 * 0.304e9 * 577) / (312e12 * 0.25 * 3600)
-    each = prompt + 2 * n * 2 / (312e12 * 0.02 * 3600)
-    found = gpu_hours.items()
+    per_answer = prompt + 2 * n * 2 / (312e12 * 0.02 * 3600)
+    costs = gpu_hours.items()
     of_table_1, of_table_12 = (
-        found[f"VQAv2 test-dev: seven models of Table {number}, 7B"] for number in (1, 12)
+        costs[f"VQAv2 test-dev: seven models of Table {number}, 7B"] for number in (1, 12)
     )
     assert (of_table_1.trainings, of_table_1.training, of_table_1.answers) == (0, 0, 7 * 107_394)
-    assert of_table_1.evaluation == pytest.approx(7 * 107_394 * each)
+    assert of_table_1.evaluation == pytest.approx(7 * 107_394 * per_answer)
     assert of_table_12 == of_table_1
-    assert found["VQAv2 test-dev: three models, 13B"].answers == 3 * 107_394
+    assert costs["VQAv2 test-dev: three models, 13B"].answers == 3 * 107_394
 
 
 def test_the_script_is_bash(tmp_path: Path) -> None:
@@ -297,9 +297,9 @@ def test_the_script_is_bash(tmp_path: Path) -> None:
 def test_every_command_of_the_script_parses(tmp_path: Path, variables: dict[str, str]) -> None:
     (tmp_path / "work").mkdir()
     lines = dry_run(tmp_path / "work", **variables)
-    own = [line for line in lines if line.startswith("cotbal ")]
+    of_cotbal = [line for line in lines if line.startswith("cotbal ")]
     assert {line.split()[0] for line in lines} == {"hf", "cotbal", "python3", "lmms/bin/pip"}
-    assert [parsed(line)[0] for line in own] == [
+    assert [parsed(line)[0] for line in of_cotbal] == [
         "prepare llava-base",
         "prepare academic",
         "check",
@@ -309,26 +309,26 @@ def test_every_command_of_the_script_parses(tmp_path: Path, variables: dict[str,
         "curve",
         "zeroshot",
     ]
-    for number, line in enumerate(own):
+    for number, line in enumerate(of_cotbal):
         check_values(parsed(line)[1], tmp_path / str(number))
     if variables:
-        assert str(parsed(own[1])[1]["raw"]) == "my data"
-        assert parsed(own[4])[1]["overrides"] == [
+        assert str(parsed(of_cotbal[1])[1]["raw"]) == "my data"
+        assert parsed(of_cotbal[4])[1]["overrides"] == [
             "model.checkpoint=llava-1.5-13b-base",
             "resources.gpus=8",
         ]
-        assert "runs/academic-13b/seed-1/final/ew/checkpoint" in own[-1]
-        assert parsed(own[-1])[1]["columns"] == "all"
+        assert "runs/academic-13b/seed-1/final/ew/checkpoint" in of_cotbal[-1]
+        assert parsed(of_cotbal[-1])[1]["columns"] == "all"
 
 
 def test_the_script_answers_test_dev_where_its_images_are(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "raw/images/coco/test2015").mkdir(parents=True)
     lines = dry_run(tmp_path / "work", RAW=str(tmp_path / "raw"))
-    verb, found = parsed(next(line for line in lines if line.startswith("cotbal submission")))
+    verb, parameters = parsed(next(line for line in lines if line.startswith("cotbal submission")))
     assert verb == "submission"
     methods = {"ew", "tla", "rlw", "dwa", "igbv1", "cotbal"}
-    assert {Path(run).name for run in found["runs"]} == methods
+    assert {Path(run).name for run in parameters["runs"]} == methods
 
 
 def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:

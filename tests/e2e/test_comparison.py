@@ -42,7 +42,7 @@ def test_the_base_is_scored_as_it_is(compared: Path) -> None:
     assert json.loads((compared / "balance.json").read_text())["form"] == "simple"
 
 
-def test_single_task_models_are_trained_like_final_ones_and_probes_as_they_are_told(
+def test_single_task_models_are_trained_like_final_ones_and_probes_as_configured(
     compared: Path,
 ) -> None:
     """Probes have another learning rate here, so they cannot stand for STL."""

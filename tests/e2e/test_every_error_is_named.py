@@ -169,7 +169,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     for split, row in sound.items():
         rows = [row, *(kind.row for kind in KINDS if kind.split == split)]
-        (root / f"{split}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+        (root / f"{split}.jsonl").write_text(
+            "".join(json.dumps(content) + "\n" for content in rows)
+        )
     for kind in KINDS:
         kind.image(root / "images" / f"{kind.name}.png")
     tasks = "  main: {train: train.jsonl, validation: validation.jsonl}\n"
@@ -194,7 +196,7 @@ def report(folder: Path) -> Any:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_a_record_is_named(report: Any, folder: Path, kind: Kind) -> None:
-    rows = [each for each in KINDS if each.split == kind.split]
+    rows = [other for other in KINDS if other.split == kind.split]
     number, path = 2 + rows.index(kind), str(folder / f"{kind.split}.jsonl")
     if kind.warning:
         assert any(

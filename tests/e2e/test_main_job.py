@@ -206,8 +206,20 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
 }
 
 
+# The other moments are repeated by `make test-all`: damaged partial checkpoints are in
+# tests/unit/test_training.py, a job that was stopped between runs in tests/unit/jobs.
+FEW = ("before the first step", "after a partial checkpoint", "between two tasks")
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        pytest.param((*FEW, "in the final training"), id="few"),
+        pytest.param(tuple(MOMENTS), id="all", marks=pytest.mark.extended),
+    ],
+)
 def test_a_job_that_is_killed_again_and_again_ends_the_same(
-    source: Path, undisturbed: Path, tmp_path: Path
+    source: Path, undisturbed: Path, tmp_path: Path, moments: tuple[str, ...]
 ) -> None:
     root = tmp_path / "killed"
     recipe = copy(source, tmp_path / "moved")  # identity is content, so the data may lie elsewhere
@@ -224,8 +236,9 @@ def test_a_job_that_is_killed_again_and_again_ends_the_same(
         "--weighting",
         "cotbal",
     )
-    for happened in MOMENTS.values():
+    for moment in moments:
         process = start(tmp_path / "printed.txt", *arguments)
+        happened = MOMENTS[moment]
         wait_for(lambda job=process: job.exitcode, lambda happened=happened: happened(root))
         process.kill()
         process.join()
@@ -233,31 +246,34 @@ def test_a_job_that_is_killed_again_and_again_ends_the_same(
     assert results(root) == results(undisturbed)
 
 
-def test_workers_leave_with_a_killed_driver_and_the_job_goes_on(
-    source: Path, tmp_path: Path
+def balanced_in_processes(recipe: Path, root: Path) -> tuple[str | Path, ...]:
+    return ("balance", recipe, "--out", root, "--workers", "2", "--threads", "1")
+
+
+def test_workers_leave_with_a_killed_driver_and_the_job_resumes(
+    source: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    """And its runs, which are forked, end as a run in a process of its own does."""
+    """And its runs, which are forked, end as those inside one process do."""
     root = tmp_path / "processes"
-    arguments = (
-        "balance",
-        source / "recipe.yaml",
-        "--out",
-        root,
-        "--workers",
-        "2",
-        "--threads",
-        "1",
-        "--keep-checkpoints",
-    )
-    process = subprocess.Popen(
-        command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    wait_for(process.poll, lambda: len(list(root.glob("probes/*/progress.json"))) == 2)
+    arguments = balanced_in_processes(source / "recipe.yaml", root)
+    process = start(tmp_path / "printed.txt", *arguments)
+    wait_for(lambda: process.exitcode, lambda: len(list(root.glob("probes/*/progress.json"))) == 2)
     process.kill()
-    process.wait()
+    process.join()
     assert "lock" not in cotbal(*arguments)
     assert "done" in cotbal("status", root)
-    assert len(list(root.glob("probes/*/outcome.json"))) == 3
+    probes = [path.parent.name for path in root.glob("probes/*/outcome.json")]
+    assert len(probes) == 3
+    for probe in probes:
+        same_files(root / "probes" / probe, undisturbed / "probes" / probe)
+
+
+@pytest.mark.extended
+def test_a_forked_run_ends_as_a_fresh_process(source: Path, tmp_path: Path) -> None:
+    """Answers, scores and every weight; the command itself is a fresh process here, too."""
+    root = tmp_path / "processes"
+    arguments = balanced_in_processes(source / "recipe.yaml", root)
+    subprocess.run(command(*arguments, "--keep-checkpoints"), check=True)
     forked, fresh = root / "probes/full-color", root / "probes/fresh"
     fresh.mkdir()
     shutil.copy(forked / "job.json", fresh)
@@ -266,12 +282,21 @@ def test_workers_leave_with_a_killed_driver_and_the_job_goes_on(
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=True,
     )
-    for pattern in ("checkpoint/*.safetensors", "generations/*.jsonl", "scores/*.json"):
-        files = [path.relative_to(fresh) for path in fresh.glob(pattern)]
+    same_files(fresh, forked, "checkpoint/*.safetensors")
+
+
+def same_files(one: Path, other: Path, *more: str) -> None:
+    for pattern in ("generations/*.jsonl", "scores/*.json", *more):
+        files = [path.relative_to(one) for path in one.glob(pattern)]
         assert files
-        assert [(fresh / name).read_bytes() for name in files] == [
-            (forked / name).read_bytes() for name in files
+        assert [(one / name).read_bytes() for name in files] == [
+            (other / name).read_bytes() for name in files
         ]
+    losses = [
+        [line["task_losses"] for line in rows(run / "training.jsonl")] for run in (one, other)
+    ]
+    assert losses[0]
+    assert losses[0] == losses[1]
 
 
 def test_ctrl_c_stops_cleanly_and_keeps_what_a_training_has_reached(
@@ -279,23 +304,21 @@ def test_ctrl_c_stops_cleanly_and_keeps_what_a_training_has_reached(
 ) -> None:
     root = tmp_path / "saved"
     endless = ("optimization.epochs=1000", "optimization.checkpoint_steps=100000")
-    process = subprocess.Popen(
-        command("balance", source / "recipe.yaml", *endless, "--out", root, "--workers", "1"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    printed = tmp_path / "printed.txt"
+    arguments = ("balance", source / "recipe.yaml", *endless, "--out", root, "--workers", "1")
+    process = start(printed, *arguments)
     wait_for(
-        process.poll,
+        lambda: process.exitcode,
         lambda: any(
             '"training"' in path.read_text() for path in root.glob("probes/*/progress.json")
         ),
     )
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=LIMIT)
-    assert process.returncode == 130
-    assert "may save a checkpoint first" in output
-    assert "Resume with: cotbal balance" in output
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGINT)
+    process.join(LIMIT)
+    assert process.exitcode == 130
+    output = printed.read_text()
+    assert "cotbal balance" in output, "the command that resumes"
     assert "Traceback" not in output
     assert len(list(root.glob("probes/*/partial/checkpoint-*/complete"))) == 1
     assert "rerun the command to resume" in cotbal("status", root)
@@ -315,8 +338,8 @@ def test_a_probe_that_fails_leaves_the_others_running(source: Path, tmp_path: Pa
     mini = set(
         draw_portions(np.arange(len(rows)), "color", Portions(mini="1/24")).of("mini").tolist()
     )
-    for place, row in enumerate(rows):
-        row["image"] = "red.png" if place in mini else "half.png"  # only the mini stays whole
+    for index, row in enumerate(rows):
+        row["image"] = "red.png" if index in mini else "half.png"  # only the mini stays whole
     records.write_text("".join(json.dumps(row) + "\n" for row in rows))
     root = tmp_path / "run"
     cotbal("plan", recipe, "portions.mini=1/24")

@@ -193,10 +193,10 @@ def test_the_bar_below_a_slider_spans_the_weights_that_keep_every_floor(
     cut = 0
     for i, title in enumerate(titles):
         kept = []
-        for place in np.linspace(-1, 1, 41):
-            moved = [*start[:i], float(place), *start[i + 1 :]]
+        for position in np.linspace(-1, 1, 41):
+            moved = [*start[:i], float(position), *start[i + 1 :]]
             if not report.below(moved):
-                kept.append(place)
+                kept.append(position)
         span = re.findall(r"[+\N{MINUS SIGN}]\d\.\d\d", title)
         limits = [number(min(kept), 2, signed=True), number(max(kept), 2, signed=True)]
         assert span == limits

@@ -97,8 +97,8 @@ def measured(
     dom = run_browser(directory, directory / "frames.html", *options)
     facts = re.search(r'<pre id="facts">(\{.*?\})</pre>', dom)
     assert facts, "the pages were not measured"
-    found: dict[str, dict[str, Any]] = json.loads(html.unescape(facts[1]))
-    return found
+    answer: dict[str, dict[str, Any]] = json.loads(html.unescape(facts[1]))
+    return answer
 
 
 def with_probe(page: Path) -> str:

@@ -56,8 +56,8 @@ def test_two_ranks_end_as_one(source: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.extended
-def test_a_problem_in_one_rank_fails_the_run_and_is_told(source: Path, tmp_path: Path) -> None:
-    """The one half image is met by a single rank; the other only hears that its fellow is
+def test_a_problem_in_one_rank_fails_the_run_and_is_reported(source: Path, tmp_path: Path) -> None:
+    """The one half image is met by a single rank; the other only finds that its fellow is
     gone."""
     recipe = copy(source.parent, tmp_path / "broken")
     images = recipe.parent / "images"

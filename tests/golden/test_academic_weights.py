@@ -59,7 +59,7 @@ def test_weights_come_out_of_a_score_table() -> None:
     """
     result = balance(score_table(), settings=Settings(temperature=GOLDEN["temperature"]))
     np.testing.assert_allclose(result.outward, numbers("outward_contribution"), rtol=0, atol=1e-9)
-    # The printed sums differ by 0.0001, which no matrix can do; one constant a task makes up for
+    # The printed sums differ by 0.0001, which no matrix can do; one constant per task makes up for
     # it, and cancels in the softmax.
     np.testing.assert_allclose(result.inward, numbers("inward_contribution"), rtol=0, atol=2e-5)
     np.testing.assert_allclose(result.difficulty, numbers("difficulty"), rtol=0, atol=1e-9)
@@ -83,9 +83,9 @@ def score_table() -> ScoreMatrix:
     solution = np.linalg.lstsq(means, (n - 1) * np.concatenate([give, receive]), rcond=None)[0]
     matrix = solution[:n, None] + solution[None, n:]
     np.fill_diagonal(matrix, 1.0)
-    own = np.array([0.1437, 0.58, 78.0, 61.8, 20.2, 67.5, 82.6])
-    mini = own * (1 - numbers("difficulty"))
-    values = np.vstack([mini, mini + matrix * (own - mini)])
+    own_scores = np.array([0.1437, 0.58, 78.0, 61.8, 20.2, 67.5, 82.6])
+    mini = own_scores * (1 - numbers("difficulty"))
+    values = np.vstack([mini, mini + matrix * (own_scores - mini)])
     return ScoreMatrix(("mini", *(f"full:{task}" for task in tasks)), tuple(tasks), values)
 
 

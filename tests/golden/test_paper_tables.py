@@ -44,10 +44,10 @@ def against_stl(values: list[float]) -> Overall:
 
 @pytest.mark.parametrize("row", ROWS)
 def test_summary_columns_come_out_of_the_metrics(row: dict[str, Any]) -> None:
-    found = against_stl(row["values"])
-    assert found.tasks == pytest.approx(row["recomputed"]["per_task_improvement"], abs=1e-6)
-    assert found.improvement == pytest.approx(row["printed"]["delta_I"], abs=HALF_A_CENT)
-    assert found.error == pytest.approx(row["printed"]["delta_E"], abs=HALF_A_CENT)
+    by_method = against_stl(row["values"])
+    assert by_method.tasks == pytest.approx(row["recomputed"]["per_task_improvement"], abs=1e-6)
+    assert by_method.improvement == pytest.approx(row["printed"]["delta_I"], abs=HALF_A_CENT)
+    assert by_method.error == pytest.approx(row["printed"]["delta_E"], abs=HALF_A_CENT)
 
 
 def test_every_cell_that_the_paper_prints_is_compared() -> None:
@@ -62,9 +62,9 @@ def test_the_ablation_summary_is_that_of_its_metrics(row: dict[str, Any]) -> Non
     values = next(
         other["values"] for other in TABLES["table12"]["rows"] if other["method"] == row["method"]
     )
-    found = against_stl(values)
-    assert found.improvement == pytest.approx(row["printed"]["delta_I"], abs=HALF_A_CENT)
-    assert found.error == pytest.approx(row["printed"]["delta_E"], abs=HALF_A_CENT)
+    by_method = against_stl(values)
+    assert by_method.improvement == pytest.approx(row["printed"]["delta_I"], abs=HALF_A_CENT)
+    assert by_method.error == pytest.approx(row["printed"]["delta_E"], abs=HALF_A_CENT)
 
 
 def moved(printed: list[str], halves: int) -> list[float]:

@@ -25,3 +25,16 @@ def raises(
     assert caught.value.code == code
     for name in names:
         assert str(name) in str(caught.value)
+
+
+def names_all(text: str, *facts: object) -> bool:
+    """Whether a warning or another printed text holds these facts in this order: files, numbers,
+    names. Never whole phrases.
+    """
+    start = 0
+    for fact in map(str, facts):
+        start = text.find(fact, start)
+        if start < 0:
+            return False
+        start += len(fact)
+    return True

@@ -39,10 +39,10 @@ IMAGES = {
 }
 
 
-def interpreter(directory: Path, **found: object) -> str:
+def interpreter(directory: Path, **facts: object) -> str:
     """The stand-in as an executable."""
     path = directory / "python"
-    text = json.dumps({**FOUND, **found})
+    text = json.dumps({**FOUND, **facts})
     path.write_text(PROGRAM.format(python=sys.executable, found=text, recorded=str(RECORDED)))
     path.chmod(0o755)
     return str(path)

@@ -96,7 +96,7 @@ def _plan(probes: Sequence[str], tasks: Sequence[str], seeds: int) -> dict[str, 
         "versions": {"cotbal": "0.1.0"},
         "runs": runs,
         "probe_share": 0.15 * len(probes),
-        "sizes": {task: {"full": RECORDS - 1000 * place} for place, task in enumerate(tasks)},
+        "sizes": {task: {"full": RECORDS - 1000 * index} for index, task in enumerate(tasks)},
         "warnings": [
             f"{tasks[0]}: its mini portion holds 600 records; the paper advises 1,000 or more"
         ],
@@ -137,12 +137,12 @@ def _samples(task: str, tasks: Sequence[str], random: np.random.Generator) -> Sa
     """A task of which the mini probe knows some, its own probe much, and others a little more than
     mini.
     """
-    place = tasks.index(task)
-    mini, own = 0.15 + 0.05 * (place % 4), 0.55 + 0.06 * (place % 6)
+    index = tasks.index(task)
+    mini, own_score = 0.15 + 0.05 * (index % 4), 0.55 + 0.06 * (index % 6)
     if task == "relation_vqa":
-        own = mini + 0.005  # its own data teach it nothing: it will be flagged
+        own_score = mini + 0.005  # its own data teach it nothing: it will be flagged
     levels = [mini] + [
-        own if i == place else mini + random.uniform(-0.1, 0.45) * (own - mini)
+        own_score if i == index else mini + random.uniform(-0.1, 0.45) * (own_score - mini)
         for i in range(len(tasks))
     ]
     luck = random.uniform(size=SAMPLES)
@@ -181,11 +181,11 @@ def _write_final(
 ) -> None:
     write_json(paths.job, {"run": weighting})
     _write_training(paths, list(tasks), "", np.random.default_rng([seed, weighting == "cotbal"]))
-    for place, task in enumerate(tasks):
+    for index, task in enumerate(tasks):
         # The same luck for both models, so that their difference is paired.
-        luck = np.random.default_rng([seed, place]).uniform(size=TEST_SAMPLES)
-        level = 0.6 + (0.03 * (place - 2) if weighting == "cotbal" else 0.0)
-        level += _moved(training, place, weighting)
+        luck = np.random.default_rng([seed, index]).uniform(size=TEST_SAMPLES)
+        level = 0.6 + (0.03 * (index - 2) if weighting == "cotbal" else 0.0)
+        level += _moved(training, index, weighting)
         scores = (luck < level).astype(float) * (4.0 if METRICS.get(task) == "cider" else 1.0)
         column = Samples(
             scores[None],
@@ -224,11 +224,11 @@ def _write_fraction(
     write_json(paths.job, {"run": run})
     fraction = float(Fraction(run.rpartition(":")[2]))
     for task in seen:
-        place = tasks.index(task)
-        luck = np.random.default_rng([7, place]).uniform(
+        index = tasks.index(task)
+        luck = np.random.default_rng([7, index]).uniform(
             size=SAMPLES
         )  # the same samples are easy in every run
-        level = 0.75 - 0.02 * place + (0.03 + 0.02 * (place % 3)) * np.log2(fraction)
+        level = 0.75 - 0.02 * index + (0.03 + 0.02 * (index % 3)) * np.log2(fraction)
         level += 0.0 if len(seen) == 1 else 0.04 - 0.02 * fraction
         level += _moved(training, run, task)
         scores = (luck < level).astype(float) * (4.0 if METRICS.get(task) == "cider" else 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,16 @@ class Case:
         self.images = root / "images"
         self.processor = vlm.load(str(self.checkpoint), "float32", False)[1]
         self.collator = self.collate_with(400)
+        self.loaded: dict[str, Any] = {}
 
     def collate_with(self, max_length: int) -> Collator | QuestionCollator:
         return collator_for(self.processor, self.images, max_length)
 
     def model(self, dtype: str = "float32", **settings: Any) -> Any:
         """A fresh model, prepared as the settings say, or as it is without any."""
-        model = vlm.load(str(self.checkpoint), dtype, False)[0]
+        if dtype not in self.loaded:
+            self.loaded[dtype] = vlm.load(str(self.checkpoint), dtype, False)[0]
+        model = copy.deepcopy(self.loaded[dtype])
         return (
             vlm.prepare(model, ModelSection(checkpoint="x", dtype=dtype, **settings))
             if settings

@@ -82,6 +82,7 @@ def of_four() -> dict[str, dict[str, Any]]:
         "cotbal": {**cut, "weighting": WEIGHTS},
         "tla": {**cut, "weighting": TASK_LEVEL},
         "masked": {**cut, "data": masked(range(4, 8))},
+        "dynamic": {**cut, "weighting": sensitive(), **SEVERAL},
         "partial": {"micro": 1, "accumulation": 2, **PARTIAL},
     }
 
@@ -97,14 +98,12 @@ def masked(places: range) -> list[dict[str, Any]]:
 
 def of_two() -> dict[str, dict[str, Any]]:
     made: dict[str, dict[str, Any]] = {}
-    for micro, accumulation in ((8, 1), (4, 2)):
-        cut = {"micro": micro, "accumulation": accumulation}
-        made[f"cotbal {micro} {accumulation}"] = {**cut, "weighting": WEIGHTS}
-        made[f"tla {micro} {accumulation}"] = {**cut, "weighting": TASK_LEVEL}
-        made[f"dynamic {micro} {accumulation}"] = {**cut, "weighting": sensitive(), **SEVERAL}
-        made[f"cotbal {micro} {accumulation} sharded"] = {**cut, "weighting": WEIGHTS, **sharded()}
     cut = {"micro": 4, "accumulation": 2}
-    made["tla 4 2 sharded"] = {**cut, "weighting": TASK_LEVEL, **sharded()}
+    made["cotbal 8 1"] = {"micro": 8, "accumulation": 1, "weighting": WEIGHTS}
+    made["cotbal 4 2"] = {**cut, "weighting": WEIGHTS}
+    made["tla 4 2"] = {**cut, "weighting": TASK_LEVEL}
+    made["dynamic 4 2"] = {**cut, "weighting": sensitive(), **SEVERAL}
+    made["cotbal 4 2 sharded"] = {**cut, "weighting": WEIGHTS, **sharded()}
     made["dynamic 4 2 sharded"] = {**cut, "weighting": sensitive(), **SEVERAL, **sharded()}
     made["grouped"] = {**cut, "data": grouped()}
     made["images"] = {**cut, "data": with_images(WITH_IMAGE)}
@@ -175,6 +174,7 @@ def rank(number: int, count: int, checkpoint: Path, out: Path) -> None:
     """One of `count` ranks, with what a launcher would put into its environment."""
     os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(count)}
     os.environ |= {"LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
+    torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{out}/store", rank=number, world_size=count
     )

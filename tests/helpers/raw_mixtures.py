@@ -66,14 +66,14 @@ def bench_coco(repository: Path) -> None:
             "question_id": i,
             "image": "000000441147.jpg",
             "text": f"Ask {i}?\n<image>",
-            "category": each,
+            "category": category,
         }
-        for i, each in enumerate(CATEGORIES)
+        for i, category in enumerate(CATEGORIES)
     ]
     as_lines(questions / "qa90_questions.jsonl", asked)
     answers = [
-        {"question_id": i, "text": f"Told {i}.", "category": each}
-        for i, each in enumerate(CATEGORIES)
+        {"question_id": i, "text": f"Said {i}.", "category": category}
+        for i, category in enumerate(CATEGORIES)
     ]
     as_lines(questions / "qa90_gpt4_answer.jsonl", answers)
     boxes = [
@@ -91,8 +91,8 @@ def bench_coco(repository: Path) -> None:
 
 def bench_wild(folder: Path) -> None:
     asked = [
-        {"question_id": i, "image": "001.jpg", "text": f"Wild {i}?", "category": each}
-        for i, each in enumerate((*CATEGORIES, "complex"))
+        {"question_id": i, "image": "001.jpg", "text": f"Wild {i}?", "category": category}
+        for i, category in enumerate((*CATEGORIES, "complex"))
     ]
     as_lines(folder / "questions.jsonl", asked)
     answers = [

@@ -313,17 +313,17 @@ def refs(dataset: str) -> list[Ref]:
     """ref_id, image, split and sentences; not in the order of their ids."""
     if dataset == "refcoco":
         many = [f"the lady number {k}" for k in range(8)]
-        found = [
+        regions = [
             (7, LIGHT, "train", ["third person from right", "red hat"]),
             (2, LIGHT, "train", many),
         ]
-        found.append((5, DARK, "train", ["tall vase"]))
-        return found + [
+        regions.append((5, DARK, "train", ["tall vase"]))
+        return regions + [
             (20 + k, 700001, s, [f"cat of {s}", "grey one"])
             for k, s in enumerate(("val", "testA", "testB"))
         ]
-    found = [(1, LIGHT, "train", ["a bench that stands in the sun"])]
-    return found + [(30 + k, DARK, s, [f"a boat of {s}"]) for k, s in enumerate(("val", "test"))]
+    regions = [(1, LIGHT, "train", ["a bench right in the sun"])]
+    return regions + [(30 + k, DARK, s, [f"a boat of {s}"]) for k, s in enumerate(("val", "test"))]
 
 
 def _ref(number: int, image: int, split: str, said: list[str]) -> dict[str, Any]:
@@ -422,7 +422,7 @@ def _hub_ref(ref: Ref) -> dict[str, Any]:
 
 
 def talk(*texts: str, roles: tuple[str, str] = ("human", "gpt")) -> list[dict[str, str]]:
-    return [{"from": roles[place % 2], "value": text} for place, text in enumerate(texts)]
+    return [{"from": roles[index % 2], "value": text} for index, text in enumerate(texts)]
 
 
 def sharegpt4v(raw: Path) -> None:
@@ -477,7 +477,9 @@ def dump() -> list[dict[str, Any]]:
         },
         {
             "id": "good_stops",
-            "conversations": talk("Tell a tale.", "Once upon a time.", "Go on.", "", "Oh.", "No."),
+            "conversations": talk(
+                "Tell a tale.", "Once upon a time.", "And then?", "", "Oh.", "No."
+            ),
         },
         {"id": "short", "conversations": talk("Hi", "Hello")},
         {"id": "single", "conversations": talk("Nobody answered this one.")},

@@ -48,7 +48,7 @@ class RayNodes:
                     "CUDA_VISIBLE_DEVICES": "0",
                 },
             )
-            self.address = self._told()
+            self.address = self._line()
             if self.address:
                 return self
             self.__exit__()
@@ -77,9 +77,9 @@ class RayNodes:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{word}\n")
         self.process.stdin.flush()
-        assert self._told() == "done"
+        assert self._line() == "done"
 
-    def _told(self) -> str:
+    def _line(self) -> str:
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 

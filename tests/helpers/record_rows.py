@@ -24,7 +24,7 @@ def llava(
 
 def talk(*texts: Any) -> list[dict[str, Any]]:
     return [
-        {"from": ("human", "gpt")[place % 2], "value": text} for place, text in enumerate(texts)
+        {"from": ("human", "gpt")[index % 2], "value": text} for index, text in enumerate(texts)
     ]
 
 

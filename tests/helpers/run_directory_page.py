@@ -24,9 +24,9 @@ NAMES = {
 
 def tree() -> str:
     """What the page says of the files of a run directory."""
-    found = re.search(r"^runs/pocket/\n((?:  .*\n)+)", PAGE, re.MULTILINE)
-    assert found is not None
-    return found[1]
+    match = re.search(r"^runs/pocket/\n((?:  .*\n)+)", PAGE, re.MULTILINE)
+    assert match is not None
+    return match[1]
 
 
 def example(file: str) -> Any:
@@ -37,22 +37,22 @@ def example(file: str) -> Any:
     return json.loads(block)
 
 
-def differences(shown: Any, written: Any, place: str = "") -> Iterator[str]:
+def differences(shown: Any, written: Any, where: str = "") -> Iterator[str]:
     """Where what the page shows has other keys or kinds of values than what was written."""
     if isinstance(shown, dict) and isinstance(written, dict):
         if shown.keys() <= NAMES:
             for name, value in written.items():
-                yield from differences(next(iter(shown.values())), value, f"{place}.{name}")
+                yield from differences(next(iter(shown.values())), value, f"{where}.{name}")
             return
         for key in sorted(shown.keys() ^ written.keys()):
-            yield f"{place}.{key}: only {'on the page' if key in shown else 'in the file'}"
+            yield f"{where}.{key}: only {'on the page' if key in shown else 'in the file'}"
         for key in shown.keys() & written.keys():
-            yield from differences(shown[key], written[key], f"{place}.{key}")
+            yield from differences(shown[key], written[key], f"{where}.{key}")
     elif isinstance(shown, list) and isinstance(written, list):
         for value in written:
-            yield from differences(shown[0], value, f"{place}[]")
+            yield from differences(shown[0], value, f"{where}[]")
     elif written is not None and kind(shown) is not kind(written):
-        yield f"{place}: {shown!r} on the page, {written!r} in the file"
+        yield f"{where}: {shown!r} on the page, {written!r} in the file"
 
 
 def kind(value: Any) -> type:

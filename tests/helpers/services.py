@@ -18,9 +18,7 @@ from helpers.slurm_cluster import Cluster
 
 @pytest.fixture(scope="session")
 def slurm_cluster() -> Iterator[Cluster]:
-    """A Slurm of one node; tests that use it belong to the group `slurm`, so that one process has
-    it alone.
-    """
+    """A Slurm of one node; `helpers.sharing` gives all its tests to one process."""
     directory = Path(
         tempfile.mkdtemp(prefix="slurm-")
     )  # short: the path of a socket has about 100 bytes
@@ -48,9 +46,7 @@ def start(cluster: Cluster) -> None:
 
 @pytest.fixture(scope="session")
 def ray_nodes() -> Iterator[RayNodes]:
-    """Two nodes of Ray on this machine; tests that use them belong to the group `ray`, so that they
-    start once.
-    """
+    """Two nodes of Ray on this machine; `helpers.sharing` gives all their tests to one process."""
     with contextlib.ExitStack() as stack:
         try:
             nodes = stack.enter_context(RayNodes())

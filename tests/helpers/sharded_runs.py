@@ -132,6 +132,7 @@ def rank(number: int, directory: Path, runs: list[tuple[str, int | None, int]]) 
     }
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
     warnings.simplefilter("ignore", FutureWarning)  # DeepSpeed calls torch by names of its past
+    torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{directory}/store", rank=number, world_size=2
     )

@@ -1,4 +1,4 @@
-"""`cotbal` as a user's shell runs it: another process.
+"""`cotbal`, or a script, as a user's shell runs it: another process.
 
 The processes are forked from one that has imported torch and transformers, which takes longer than
 most commands do.
@@ -6,9 +6,11 @@ most commands do.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import runpy
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -21,7 +23,14 @@ LIMIT = 600  # seconds; for a machine that others use, too
 
 _forked = multiprocessing.get_context("forkserver")
 _forked.set_forkserver_preload(
-    ["transformers.trainer", "transformers.models.llava.modeling_llava", "peft", "cotbal.cli.app"]
+    [
+        "transformers.trainer",
+        "transformers.models.llava.modeling_llava",
+        "peft",
+        "cotbal.cli.app",
+        "cotbal.jobs.worker",
+        "cotbal.data.batches.row_lengths",
+    ]
 )
 
 
@@ -32,7 +41,20 @@ def command(*arguments: str | Path) -> list[str]:
 
 def start(output: Path, *arguments: str | Path, cwd: Path | None = None) -> BaseProcess:
     """Start a command that adds everything that it prints to the file `output`."""
-    argv = ["cotbal", *map(str, arguments)]
+    return _start(output, ["cotbal", *map(str, arguments)], cwd)
+
+
+def cotbal(*arguments: str | Path, code: int = 0, cwd: Path | None = None) -> str:
+    """Run a command to its end; everything that it printed."""
+    return _to_its_end(["cotbal", *map(str, arguments)], code, cwd)
+
+
+def script(path: str | Path, *arguments: str | Path, cwd: Path | None = None) -> str:
+    """Run a Python script to its end; everything that it printed."""
+    return _to_its_end([str(path), *map(str, arguments)], 0, cwd)
+
+
+def _start(output: Path, argv: list[str], cwd: Path | None) -> BaseProcess:
     where = cwd or Path.cwd()
     process = _forked.Process(target=_main, args=(argv, output, where, dict(os.environ)))
     process.start()
@@ -41,10 +63,9 @@ def start(output: Path, *arguments: str | Path, cwd: Path | None = None) -> Base
     return process
 
 
-def cotbal(*arguments: str | Path, code: int = 0, cwd: Path | None = None) -> str:
-    """Run a command to its end; everything that it printed."""
+def _to_its_end(argv: list[str], code: int, cwd: Path | None) -> str:
     with tempfile.NamedTemporaryFile(prefix="cotbal-", suffix=".txt") as output:
-        process = start(Path(output.name), *arguments, cwd=cwd)
+        process = _start(Path(output.name), argv, cwd)
         process.join(LIMIT)
         if process.is_alive():
             process.kill()
@@ -56,6 +77,7 @@ def cotbal(*arguments: str | Path, code: int = 0, cwd: Path | None = None) -> st
 
 def _main(argv: list[str], output: Path, where: Path, environment: Mapping[str, str]) -> None:
     """The command, in the forked process: its files, directory and environment are its own."""
+    gc.freeze()  # every training collects garbage, which would visit all that was imported
     with output.open("ab") as printed, open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
         os.dup2(printed.fileno(), 1)
@@ -66,7 +88,12 @@ def _main(argv: list[str], output: Path, where: Path, environment: Mapping[str, 
     folders = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     sys.path[:0] = [folder for folder in folders if folder not in sys.path]
     sys.argv = argv
+    if argv[0] != "cotbal":
+        runpy.run_path(argv[0], run_name="__main__")
+        return
 
     from cotbal.cli.app import main
+    from helpers import forked_modules
 
+    forked_modules.install()
     main()

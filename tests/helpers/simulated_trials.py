@@ -33,11 +33,13 @@ def trials_of(
     return Trials(tasks, tasks, design.weights, 0.5 * (1 + changes / 100), seeds)
 
 
-def drawn_effects(tasks: int, seed: int = 0, own: float = 2.0) -> Float[np.ndarray, "task score"]:
-    """Own effects around `own`, cross effects around what makes raising all weights change
+def drawn_effects(
+    tasks: int, seed: int = 0, own_effect: float = 2.0
+) -> Float[np.ndarray, "task score"]:
+    """Own effects around `own_effect`, cross effects around what makes raising all weights change
     nothing.
     """
     generator = np.random.default_rng([seed, tasks])
     effects = generator.normal(0, 0.5, (tasks, tasks))
-    np.fill_diagonal(effects, generator.normal(own, 1, tasks))
+    np.fill_diagonal(effects, generator.normal(own_effect, 1, tasks))
     return effects - effects.mean(axis=0)

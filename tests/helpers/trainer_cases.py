@@ -143,7 +143,7 @@ def trainer_of(
     """A trainer; what is in `more` goes to it where it is its own, and to the arguments
     otherwise."""
     names = ("normalizer", "chunked_head", "eval_dataset", "callbacks")
-    own = {key: more.pop(key) for key in names if key in more}
+    options = {key: more.pop(key) for key in names if key in more}
     data, collator = (
         more.pop("data", None) or rows(),
         more.pop("collator", None) or with_task_ids(pad, TASKS),
@@ -155,7 +155,7 @@ def trainer_of(
         data_collator=collator,
         tasks=TASKS,
         weighting=weighting,
-        **own,
+        **options,
     )
 
 

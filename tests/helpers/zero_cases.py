@@ -35,7 +35,7 @@ def without_compiling() -> None:
 
 
 class Zero(InOrder):
-    """On CPUs, and with small parameters shared out too: all of a tiny model are below the
+    """On CPUs, and with small parameters sharded too: all of a tiny model are below the
     threshold of stage 3.
     """
 
@@ -142,6 +142,7 @@ def rank(number: int, count: int, checkpoint: Path, out: Path) -> None:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": "29500",
     }
+    torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{out}/store", rank=number, world_size=count
     )

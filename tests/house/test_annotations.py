@@ -32,7 +32,7 @@ def bound(path: Path) -> Iterator[str]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
         elif isinstance(node, ast.Import | ast.ImportFrom):
-            yield from ((each.asname or each.name).partition(".")[0] for each in node.names)
+            yield from ((alias.asname or alias.name).partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
 
@@ -40,8 +40,8 @@ def bound(path: Path) -> Iterator[str]:
 def modules_in(tree: ast.Module) -> dict[str, str]:
     """Name in a file -> the module of the package that it stands for."""
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    pairs = [(each, node.module) for node in imports for each in node.names]
-    full = {each.asname or each.name: f"{module}.{each.name}" for each, module in pairs}
+    pairs = [(alias, node.module) for node in imports for alias in node.names]
+    full = {alias.asname or alias.name: f"{module}.{alias.name}" for alias, module in pairs}
     return {name: module for name, module in full.items() if names_of(module)}
 
 
@@ -71,7 +71,7 @@ def test_annotations_name_what_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    ("annotation", "found"),
+    ("annotation", "lines"),
     [
         ("pipeline.Nothing", ["a.py:4: pipeline.Nothing"]),
         ("Nothing", ["a.py:4: Nothing"]),
@@ -79,7 +79,7 @@ def test_annotations_name_what_exists() -> None:
         ("dict[str, list[int]]", []),
     ],
 )
-def test_what_does_not_exist_is_noticed(tmp_path: Path, annotation: str, found: list[str]) -> None:
+def test_what_does_not_exist_is_noticed(tmp_path: Path, annotation: str, lines: list[str]) -> None:
     code = f"from cotbal.jobs import pipeline\n\n\ndef made() -> {annotation}: ...\n"
     (tmp_path / "a.py").write_text(code)
-    assert list(unknown(tmp_path / "a.py")) == found
+    assert list(unknown(tmp_path / "a.py")) == lines

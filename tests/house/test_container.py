@@ -28,7 +28,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_commands_are_those_of_the_command_line(name: str) -> None:
-    """Parsed, not carried out."""
+    """Parsed, not executed."""
     program, verb, *rest = COMMANDS[name]
     assert program == "cotbal"
     group = typer.main.get_command(app)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers import sharing
 from helpers.needs import NEEDS, TITLE
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,16 @@ CODE = "import time\\nwhile time.process_time() < 0.6: pass"
 
 def test_of_a_child(): subprocess.run([sys.executable, "-c", CODE], check=True)
 """
+MADE_ONCE = """
+import pathlib, pytest
+
+@pytest.fixture(scope="module")
+def costly():
+    with pathlib.Path("made.txt").open("a") as file: file.write("x")
+
+@pytest.mark.parametrize("number", range(12))
+def test_with_it(costly, number): pass
+"""
 SMALL = "import helpers.budget\n\nhelpers.budget.FLOOR = 0.5\n"
 
 
@@ -46,8 +57,14 @@ def suite(
     """A suite of one file, on a machine with Python alone."""
     (directory / "test_one.py").write_text(tests)
     (directory / "pytest.ini").write_text("[pytest]\n")
-    environment = {"PATH": str(directory), "CI": ci, "PYTHONPATH": str(ROOT / "tests")}
-    argv = [sys.executable, "-m", "pytest", "-p", plugin, "-p", "no:cacheprovider", *options]
+    environment = {
+        "PATH": str(directory),
+        "CI": ci,
+        "PYTHONPATH": str(ROOT / "tests"),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # of the plugins installed, xdist alone matters
+    }
+    plugins = ("-p", plugin, "-p", "xdist.plugin", "-p", "no:cacheprovider")
+    argv = [sys.executable, "-m", "pytest", *plugins, *options]
     return subprocess.run(
         argv, cwd=directory, env=environment, capture_output=True, text=True, check=False
     )
@@ -84,7 +101,30 @@ def test_a_file_over_its_budget_fails_the_run(tmp_path: Path, options: tuple[str
     assert done.returncode == 1
     assert "1 passed" in done.stdout
     assert "test_one.py: 1 s of CPU time, budget 0 s" in done.stdout
+
+
+def test_a_file_within_its_budget_passes(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(SMALL)
     assert suite(tmp_path, "def test_one(): pass", plugin="helpers.budget").returncode == 0
+
+
+def test_a_file_stays_in_one_process(tmp_path: Path) -> None:
+    """So that what its tests share is made once; the marks of xdist alone do not do it in all
+    versions.
+    """
+    done = suite(tmp_path, MADE_ONCE, "-n", "2", plugin="helpers.sharing")
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "made.txt").read_text() == "x"
+
+
+def test_a_service_stays_in_one_process() -> None:
+    names = [
+        "tests/contracts/test_executors.py::test_log[ray]",
+        "tests/unit/executors/test_ray.py::test_one",
+    ]
+    assert {sharing.scope(name) for name in names} == {"ray"}
+    other = "tests/contracts/test_executors.py::test_log[inline]"
+    assert sharing.scope(other) == "tests/contracts/test_executors.py"
 
 
 def test_ci_is_set_where_ci_runs_and_names_what_is_absent(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The rules of the house for files that are no source: what they may name, and what must stand in
+"""The rules of the house for files that are no source: what they may name, and what must be in
 them.
 """
 
@@ -66,12 +66,12 @@ def test_no_host_of_a_package_index(word: str) -> None:
 
 
 def mentions(word: str) -> list[str]:
-    found = []
+    lines_with_it = []
     for path, lines in tracked().items():
         for number, line in enumerate(lines, 1):
             if word in line:
-                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}")
-    return found
+                lines_with_it.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}")
+    return lines_with_it
 
 
 def test_no_file_is_heavier_than_it_must_be() -> None:
@@ -111,7 +111,7 @@ def test_the_lower_bound_of_python_is_that_of_the_makefile() -> None:
     assert "(3, 11)" in (ROOT / "Makefile").read_text()
 
 
-def test_the_version_stands_in_the_changelog_and_is_the_one_installed() -> None:
+def test_the_version_is_in_the_changelog_and_is_the_one_installed() -> None:
     version = SETTINGS["project"]["version"]
     assert importlib.metadata.version("cotbal") == version
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
@@ -127,9 +127,9 @@ def test_warnings_are_errors() -> None:
 def test_no_test_is_skipped_or_expected_to_fail() -> None:
     """The one way to leave a test out is `mark.needs`, which the closing summary reports."""
     marks = ("mark.skip", "mark.xfail", "pytest.skip(", "pytest.xfail(", "importorskip(")
-    places = [place for mark in (*marks, "collect_ignore") for place in mentions(mark)]
-    inside = [place for place in places if place.startswith("tests/")]
-    assert [place for place in inside if not place.startswith("tests/helpers/needs.py:")] == []
+    places = [line for mark in (*marks, "collect_ignore") for line in mentions(mark)]
+    inside = [line for line in places if line.startswith("tests/")]
+    assert [line for line in inside if not line.startswith("tests/helpers/needs.py:")] == []
 
 
 def test_helpers_of_tests_are_in_their_package() -> None:
@@ -137,8 +137,8 @@ def test_helpers_of_tests_are_in_their_package() -> None:
     modules = [path.relative_to(ROOT) for path in tracked() if path.suffix == ".py"]
     beside = [path for path in modules if path.parts[0] == "tests" and path.parts[1] != "helpers"]
     assert [path for path in beside if not re.match(r"test_|conftest", path.name)] == []
-    places = [place for place in mentions("sys.path") if place.startswith("tests/")]
-    assert [place for place in places if not place.startswith("tests/helpers/shell.py:")] == []
+    places = [line for line in mentions("sys.path") if line.startswith("tests/")]
+    assert [line for line in places if not line.startswith("tests/helpers/shell.py:")] == []
 
 
 def test_development_wheels_are_pinned() -> None:

@@ -34,7 +34,7 @@ def statements(body: list[ast.stmt]) -> list[ast.stmt]:
     return body[1:] if is_docstring else body
 
 
-def place(path: Path, node: ast.stmt | Function | ast.ClassDef, name: str) -> str:
+def location(path: Path, node: ast.stmt | Function | ast.ClassDef, name: str) -> str:
     return f"{path.relative_to(ROOT)}:{node.lineno}: {name}"
 
 
@@ -46,7 +46,7 @@ def test_a_file_has_at_most_400_lines() -> None:
 def test_a_function_has_at_most_45_lines() -> None:
     """Without its signature and docstring, which nobody should keep short to pass a test."""
     long = [(path, node) for path, node in functions() if length(node) > LONGEST_FUNCTION]
-    assert [place(path, node, f"{node.name}, {length(node)} lines") for path, node in long] == []
+    assert [location(path, node, f"{node.name}, {length(node)} lines") for path, node in long] == []
 
 
 def length(function: Function) -> int:
@@ -68,7 +68,7 @@ def is_future(first: ast.stmt) -> bool:
 
 def test_whatever_is_public_has_a_docstring() -> None:
     bare = [
-        place(path, node, node.name)
+        location(path, node, node.name)
         for path, tree in trees().items()
         for node in public(tree.body)
         if ast.get_docstring(node) is None
@@ -99,8 +99,8 @@ def test_nothing_is_left_to_do() -> None:
     """No marks of unfinished work."""
     marks = ("TO" + "DO", "FIX" + "ME", "XX" + "X", "breakpoint" + "(")
     texts = {path: path.read_text(encoding="utf-8") for path in MODULES}
-    found = [(path, mark) for path, text in texts.items() for mark in marks if mark in text]
-    assert found == []
+    unfinished = [(path, mark) for path, text in texts.items() for mark in marks if mark in text]
+    assert unfinished == []
 
 
 def test_a_file_is_named_after_what_it_holds() -> None:

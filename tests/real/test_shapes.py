@@ -27,7 +27,7 @@ def texts(path: Path) -> list[str]:
 
 
 def test_sizes_of_the_large_benchmark_are_those_of_the_release(real: Path) -> None:
-    (data,) = (each for each in data_sets() if each.config == "shapes")
+    (data,) = (data_set for data_set in data_sets() if data_set.config == "shapes")
     assert (data.train, data.validation, data.test) == SIZES
     assert (
         len(texts(real / "shapes/val.query_str.txt"))
@@ -38,7 +38,7 @@ def test_sizes_of_the_large_benchmark_are_those_of_the_release(real: Path) -> No
 
 def test_right_answers_have_the_highest_score(real: Path) -> None:
     answers = texts(real / "shapes/val.output")
-    metric = next(each.metric for each in data_sets() if each.config == "shapes")
+    metric = next(data_set.metric for data_set in data_sets() if data_set.config == "shapes")
     assert measure(metric, answers, [[answer] for answer in answers]).values.mean() == 1
     assert measure(
         metric, ["true"] * len(answers), [[a] for a in answers]
@@ -62,12 +62,12 @@ def test_questions_answers_and_images_survive_prepare_custom(real: Path, tmp_pat
     (task,) = recipe.mixture.tasks
     assert task.metric == "exact_match"
     paths = (task.train, task.validation, *task.test.values())
-    found = {}
+    kept = {}
     for record in (one for path in paths for one in open_records(path, tmp_path / "cache")):
         with Image.open(recipe.images / record.images[0]) as image:
             assert (np.asarray(image) == pixels[int(Path(record.images[0]).stem)]).all()
-        found[record.images[0][-6:]] = (record.turns[0].text, record.turns[1].text)
-    assert found == {
+        kept[record.images[0][-6:]] = (record.turns[0].text, record.turns[1].text)
+    assert kept == {
         f"{n:02d}.png": (f"<image>\n{question}", answer)
         for n, (question, answer) in enumerate(zip(questions, answers, strict=True))
     }

@@ -26,5 +26,5 @@ def test_the_filter_keeps_what_the_reference_keeps(real: Path, tmp_path: Path) -
     job = Job(Choices(), Gallery(tmp_path, None), lambda what, done, total: None)
     kept = list(source.read({"dump": [real / "sharegpt" / "dummy_conversation.json"]}, job))
     assert len(kept) == KEPT
-    texts = [[(turn.question, turn.answer) for turn in each.turns] for each in kept]
+    texts = [[(turn.question, turn.answer) for turn in record.turns] for record in kept]
     assert hashlib.sha256(json.dumps(texts).encode()).hexdigest() == DIGEST

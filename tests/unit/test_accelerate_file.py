@@ -71,17 +71,17 @@ def in_a_rank(file: Path) -> dict[str, str]:
         launch.launch_command_parser().parse_args(options)
     )
     if not chosen.use_deepspeed:
-        found: dict[str, str] = prepare_multi_gpu_env(chosen)
-        return found
+        answer: dict[str, str] = prepare_multi_gpu_env(chosen)
+        return answer
     chosen.deepspeed_fields_from_accelerate_config = ",".join(defaults.deepspeed_config)
     return prepare_deepspeed_cmd_env(chosen)[1]
 
 
 def test_what_is_taken(tmp_path: Path) -> None:
     for content in (FSDP, ZERO, {"distributed_type": "MULTI_GPU"}):
-        found = of_file(written(tmp_path / "accelerate.yaml", content))
-        assert problem_of(found) is None
-        assert found.by == {"FSDP": "fsdp", "DEEPSPEED": "deepspeed"}.get(
+        sharding = of_file(written(tmp_path / "accelerate.yaml", content))
+        assert problem_of(sharding) is None
+        assert sharding.by == {"FSDP": "fsdp", "DEEPSPEED": "deepspeed"}.get(
             content["distributed_type"]
         )
 
@@ -95,7 +95,7 @@ def test_what_is_refused(tmp_path: Path, field: str) -> None:
 
 
 @pytest.mark.parametrize("content", [FSDP, ZERO, *REFUSED.values()])
-def test_a_rank_is_told_the_same(tmp_path: Path, content: dict[str, Any]) -> None:
+def test_a_rank_gets_the_same(tmp_path: Path, content: dict[str, Any]) -> None:
     file = written(tmp_path / "accelerate.yaml", content)
     assert of_file(file).by is not None
     if content.get("deepspeed_config", {}).get("deepspeed_config_file"):  # accelerate reads it
@@ -105,7 +105,7 @@ def test_a_rank_is_told_the_same(tmp_path: Path, content: dict[str, Any]) -> Non
     assert problem_of(of_environment(in_a_rank(file))) == problem_of(of_file(file))
 
 
-def test_four_bits_are_not_shared_out() -> None:
+def test_four_bits_are_not_sharded() -> None:
     assert problem_of(Sharing(None), quantized=True) is None
     for sharing in (Sharing("fsdp", "2"), Sharing("deepspeed", zero_stage="3")):
         assert str(problem_of(sharing, quantized=True)).startswith("model.quantization: ")

@@ -26,7 +26,7 @@ def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str
     """The digest of `own_code.metric` with some files changed."""
     monkeypatch.syspath_prepend(tmp_path)
 
-    def found(**changed: str) -> str:
+    def changed_digest(**changed: str) -> str:
         for name, text in {**CODE, **changed}.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(text)
@@ -35,7 +35,7 @@ def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str
         importlib.invalidate_caches()
         return code_digest(importlib.import_module("own_code.metric"))
 
-    return found
+    return changed_digest
 
 
 @pytest.mark.parametrize("name", sorted(set(CODE) - {"own_code/other.py"}))

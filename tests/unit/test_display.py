@@ -31,13 +31,13 @@ def drawn(display: LiveDisplay) -> str:
 
 @pytest.fixture
 def jobs(tmp_path: Path) -> list[Job]:
-    found = [
+    made = [
         Job("mini", tmp_path / "mini", (), 10.0),
         Job("full:ocr", tmp_path / "full-ocr", (), 30.0),
     ]
-    for job in found:
+    for job in made:
         job.directory.mkdir()
-    return found
+    return made
 
 
 def progress(job: Job, **changed: Any) -> None:
@@ -116,7 +116,7 @@ def test_a_progress_file_that_is_broken_is_no_problem(jobs: list[Job]) -> None:
     assert "0 of 2 runs" in drawn(LiveDisplay(jobs, [], console=screen()))
 
 
-def test_ends_are_told_as_they_come(jobs: list[Job]) -> None:
+def test_ends_are_shown_as_they_come(jobs: list[Job]) -> None:
     console = screen()
     display = LiveDisplay(jobs, [], console=console)
     display.started += 3600  # too early for an estimate of what is left, however slow the machine
@@ -126,7 +126,7 @@ def test_ends_are_told_as_they_come(jobs: list[Job]) -> None:
     assert text(console).splitlines()[:2] == ["done  mini  1 min 15 s", "failed  full:ocr  3 s"]
 
 
-def test_how_many_are_left_is_told_once_it_can_be_estimated(jobs: list[Job]) -> None:
+def test_how_many_are_left_is_shown_once_it_can_be_estimated(jobs: list[Job]) -> None:
     console = screen()
     display = LiveDisplay(jobs, [], console=console)
     display.started -= 20

@@ -18,8 +18,8 @@ def hinge(at: float, before: float, after: float) -> np.ndarray:
 
 @given(st.floats(0.1, 0.8), st.floats(-9, -1), st.floats(0, 0.9))
 def test_a_hinge_is_found(at: float, before: float, share: float) -> None:
-    found = elbow(FRACTIONS, hinge(at, before, share * before))
-    assert found == pytest.approx(at, abs=0.021)
+    point = elbow(FRACTIONS, hinge(at, before, share * before))
+    assert point == pytest.approx(at, abs=0.021)
 
 
 def test_noise_moves_it_little() -> None:

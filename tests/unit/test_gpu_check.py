@@ -20,7 +20,7 @@ def script() -> ModuleType:
     return loaded(SCRIPT)
 
 
-def place(script: ModuleType) -> object:
+def target(script: ModuleType) -> object:
     return script.Place("cpu", script.SIZES["tiny"], script.SIZES["tiny"])
 
 
@@ -54,7 +54,7 @@ def test_an_error_is_a_row_and_a_failure(
 ) -> None:
     """The parts behind it still run."""
     monkeypatch.setattr(script, "CHECKS", (wrong, right))
-    assert script.check(place(script), 1.0) == 1
+    assert script.check(target(script), 1.0) == 1
     table = capsys.readouterr().out
     assert "| first | 1 | fine |" in table
     assert "| wrong | FAILED |" in table
@@ -66,7 +66,7 @@ def test_no_part_starts_when_the_time_is_over(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(script, "CHECKS", (right, right))
-    assert script.check(place(script), -1.0) == 2
+    assert script.check(target(script), -1.0) == 2
     assert "| second |" not in capsys.readouterr().out
 
 
@@ -85,4 +85,4 @@ def test_a_wrong_gradient_is_found(script: ModuleType, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(script, "chunks", lossy)
     with pytest.raises(AssertionError, match="loss and gradients"):
-        list(script.loss_on_the_device(place(script)))
+        list(script.loss_on_the_device(target(script)))

@@ -15,6 +15,7 @@ from cotbal.balance.improvement import (
 )
 from cotbal.errors import ScoresError
 from cotbal.scores.results import Column, Results
+from helpers.errors import raises
 
 PERCENTS = st.lists(st.floats(-100, 100), min_size=1, max_size=8)
 UP = np.array([True])
@@ -27,20 +28,22 @@ def test_a_relative_change_in_percent() -> None:
 
 def test_lower_may_be_better() -> None:
     better = np.array([True, False])
-    found = task_improvement(np.array([0.6, 8.0]), np.array([0.5, 10.0]), better)
-    assert float(found) == pytest.approx((20 + 20) / 2)
+    improvements = task_improvement(np.array([0.6, 8.0]), np.array([0.5, 10.0]), better)
+    assert float(improvements) == pytest.approx((20 + 20) / 2)
 
 
 def test_the_metrics_of_a_task_count_equally_whatever_their_scale() -> None:
-    found = task_improvement(np.array([0.11, 50.0]), np.array([0.1, 100.0]), np.array([True, True]))
-    assert float(found) == pytest.approx((10 - 50) / 2)
+    improvements = task_improvement(
+        np.array([0.11, 50.0]), np.array([0.1, 100.0]), np.array([True, True])
+    )
+    assert float(improvements) == pytest.approx((10 - 50) / 2)
 
 
 def test_seeds_come_first() -> None:
     scores, baseline = np.array([[0.6, 1.1], [0.5, 1.0]]), np.array([[0.5, 1.0], [0.5, 1.0]])
-    found = task_improvement(scores, baseline, np.array([True, True]))
-    np.testing.assert_allclose(found, [15, 0])
-    per_task = np.stack([found, -found], axis=-1)
+    improvements = task_improvement(scores, baseline, np.array([True, True]))
+    np.testing.assert_allclose(improvements, [15, 0])
+    per_task = np.stack([improvements, -improvements], axis=-1)
     np.testing.assert_allclose(improvement(per_task), [0, 0])
     np.testing.assert_allclose(error(per_task), [7.5, 0])
 
@@ -49,8 +52,10 @@ def test_a_baseline_of_zero_has_no_relative_change() -> None:
     assert np.isnan(
         task_improvement(np.array([0.6, 0.1]), np.array([0.5, 0.0]), np.array([True, True]))
     )
-    found = task_improvement(np.array([0.6, 0.0]), np.array([0.5, 0.0]), np.array([True, True]))
-    assert float(found) == pytest.approx(10)
+    improvements = task_improvement(
+        np.array([0.6, 0.0]), np.array([0.5, 0.0]), np.array([True, True])
+    )
+    assert float(improvements) == pytest.approx(10)
 
 
 def test_a_negative_baseline_has_no_relative_change() -> None:
@@ -81,32 +86,34 @@ def table(
 
 
 def test_overall_by_hand() -> None:
-    found = overall(table(("STL", [50.0, 2.0, 4.0]), ("EW", [55.0, 1.0, 3.0])), "STL")
-    assert found["EW"].tasks == pytest.approx({"vqa": 10, "caption": (-50 + 25) / 2})
-    assert found["EW"].improvement == pytest.approx(-1.25)
-    assert found["EW"].error == pytest.approx(6.25)
-    assert found["STL"] == Overall(0.0, 0.0, {"vqa": 0.0, "caption": 0.0})
+    by_method = overall(table(("STL", [50.0, 2.0, 4.0]), ("EW", [55.0, 1.0, 3.0])), "STL")
+    assert by_method["EW"].tasks == pytest.approx({"vqa": 10, "caption": (-50 + 25) / 2})
+    assert by_method["EW"].improvement == pytest.approx(-1.25)
+    assert by_method["EW"].error == pytest.approx(6.25)
+    assert by_method["STL"] == Overall(0.0, 0.0, {"vqa": 0.0, "caption": 0.0})
 
 
 def test_another_baseline_turns_the_signs() -> None:
-    found = overall(table(("STL", [50.0, 2.0, 4.0]), ("EW", [55.0, 1.0, 3.0])), "EW")
-    assert found["STL"].tasks == pytest.approx({"vqa": -100 / 11, "caption": (100 - 100 / 3) / 2})
+    by_method = overall(table(("STL", [50.0, 2.0, 4.0]), ("EW", [55.0, 1.0, 3.0])), "EW")
+    assert by_method["STL"].tasks == pytest.approx(
+        {"vqa": -100 / 11, "caption": (100 - 100 / 3) / 2}
+    )
 
 
 def test_a_baseline_of_zero_is_named() -> None:
-    with pytest.raises(ScoresError, match=r"found caption:cider \(0\); leave these columns out"):
+    with raises(ScoresError, "invalid-scores", "caption:cider (0)"):
         overall(table(("STL", [50.0, 0.0, 4.0]), ("EW", [55.0, 1.0, 3.0])), "STL")
     same = overall(table(("STL", [50.0, 0.0, 4.0]), ("EW", [55.0, 0.0, 4.0])), "STL")
     assert same["EW"].improvement == pytest.approx(5)
 
 
 def test_a_negative_baseline_is_named() -> None:
-    with pytest.raises(ScoresError, match=r"STL: expected scores above 0, .*; found vqa:em \(-2\)"):
+    with raises(ScoresError, "invalid-scores", "STL", "vqa:em (-2)"):
         overall(table(("STL", [-2.0, 1.0, 4.0]), ("EW", [-1.0, 1.0, 3.0])), "STL")
 
 
 def test_a_baseline_that_is_not_there() -> None:
-    with pytest.raises(ScoresError, match="expected one of the methods STL; found 'EW'"):
+    with raises(ScoresError, "unknown-method", "STL", "'EW'"):
         overall(table(("STL", [50.0, 2.0, 4.0])), "EW")
 
 
@@ -114,5 +121,5 @@ def test_draws_come_first() -> None:
     values = np.array(
         [[[1.0, 2.0], [1.1, 2.0]], [[1.0, 2.0], [0.9, 3.0]]]
     )  # [draw, method, column]
-    found = task_improvements(values, (Column("a", "m"), Column("b", "m")), 0)
-    np.testing.assert_allclose(found, [[[0, 0], [10, 0]], [[0, 0], [-10, 50]]])
+    improvements = task_improvements(values, (Column("a", "m"), Column("b", "m")), 0)
+    np.testing.assert_allclose(improvements, [[[0, 0], [10, 0]], [[0, 0], [-10, 50]]])

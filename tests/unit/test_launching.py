@@ -18,8 +18,8 @@ def test_one_process_needs_no_launcher() -> None:
 
 
 def test_several_gpus_of_one_node() -> None:
-    found = launched(COMMAND, ResourcesSection(gpus=4))
-    assert found == (
+    argv = launched(COMMAND, ResourcesSection(gpus=4))
+    assert argv == (
         "/venv/bin/python",
         "-m",
         "torch.distributed.run",
@@ -32,37 +32,37 @@ def test_several_gpus_of_one_node() -> None:
 
 
 def test_several_nodes_meet_at_the_first() -> None:
-    found = launched(COMMAND, ResourcesSection(gpus=16, nodes=2), NODE)
-    assert found[3:8] == (
+    argv = launched(COMMAND, ResourcesSection(gpus=16, nodes=2), NODE)
+    assert argv[3:8] == (
         "--nnodes=2",
         "--nproc-per-node=8",
         "--node-rank=$SLURM_NODEID",
         "--master-addr=$MAIN",
         "--master-port=29400",
     )
-    assert found[8:] == ("--module", *COMMAND[2:])
+    assert argv[8:] == ("--module", *COMMAND[2:])
 
 
 @pytest.mark.parametrize("gpus", [1, 8])
 def test_a_configuration_of_accelerate_is_taken(gpus: int) -> None:
     needs = ResourcesSection(gpus=gpus, accelerate_config=Path("/etc/fsdp.yaml"))
     assert is_launched(needs)
-    found = launched(COMMAND, needs)
-    assert found[:4] == (
+    argv = launched(COMMAND, needs)
+    assert argv[:4] == (
         "/venv/bin/python",
         "-m",
         "accelerate.commands.launch",
         "--config_file=/etc/fsdp.yaml",
     )
-    assert f"--num_processes={gpus}" in found
-    assert found[-3:] == ("--module", *COMMAND[2:])
+    assert f"--num_processes={gpus}" in argv
+    assert argv[-3:] == ("--module", *COMMAND[2:])
 
 
 def test_accelerate_on_several_nodes() -> None:
     needs = ResourcesSection(gpus=16, nodes=2, accelerate_config=Path("/etc/fsdp.yaml"))
-    found = launched(COMMAND, needs, NODE)
-    assert {"--num_processes=16", "--num_machines=2", "--machine_rank=$SLURM_NODEID"} < set(found)
-    assert {"--main_process_ip=$MAIN", "--main_process_port=29400"} < set(found)
+    argv = launched(COMMAND, needs, NODE)
+    assert {"--num_processes=16", "--num_machines=2", "--machine_rank=$SLURM_NODEID"} < set(argv)
+    assert {"--main_process_ip=$MAIN", "--main_process_port=29400"} < set(argv)
     assert (
-        "--deepspeed_multinode_launcher=standard" in found
+        "--deepspeed_multinode_launcher=standard" in argv
     )  # one command per node, and no logging in to the others

@@ -22,12 +22,12 @@ def simulation() -> ModuleType:
 def test_without_chance_it_is_the_schedule(simulation: ModuleType) -> None:
     """Longest first: 7 + 2 on one GPU, 4 + 3 on the other. As planned: 3 + 6 beside 4 + 4 + 3."""
     world = simulation.World(gpus=2, a_run=1, spread=0.0, preempted=0.0)
-    found = simulation.draw([2.0, 3.0, 7.0, 4.0], world, np.random.default_rng(0))
-    assert found.bound == pytest.approx(8)
-    assert found.spans["longest first"] == pytest.approx(9)
-    found = simulation.draw([3.0, 4.0, 6.0, 4.0, 3.0], world, np.random.default_rng(0))
-    assert found.bound == pytest.approx(10)
-    assert found.spans["as planned"] == pytest.approx(11)
+    drawn = simulation.draw([2.0, 3.0, 7.0, 4.0], world, np.random.default_rng(0))
+    assert drawn.bound == pytest.approx(8)
+    assert drawn.spans["longest first"] == pytest.approx(9)
+    drawn = simulation.draw([3.0, 4.0, 6.0, 4.0, 3.0], world, np.random.default_rng(0))
+    assert drawn.bound == pytest.approx(10)
+    assert drawn.spans["as planned"] == pytest.approx(11)
 
 
 def test_a_preemption_costs_what_was_not_saved_and_the_delay(simulation: ModuleType) -> None:
@@ -36,9 +36,9 @@ def test_a_preemption_costs_what_was_not_saved_and_the_delay(simulation: ModuleT
     first, rest = simulation.pieces_of([10.0], world, np.random.default_rng(0))
     assert 10 <= first.seconds + rest.seconds <= 12
     assert rest.seconds == pytest.approx(10 - first.seconds // 2 * 2)
-    found = simulation.draw([10.0], world, np.random.default_rng(0))
-    assert found.spans["by chance"] == pytest.approx(first.seconds + 5 + rest.seconds)
-    assert found.bound == found.spans["by chance"]
+    drawn = simulation.draw([10.0], world, np.random.default_rng(0))
+    assert drawn.spans["by chance"] == pytest.approx(first.seconds + 5 + rest.seconds)
+    assert drawn.bound == drawn.spans["by chance"]
 
 
 def test_the_plan_is_that_of_the_large_benchmark(simulation: ModuleType) -> None:

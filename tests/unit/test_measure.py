@@ -22,7 +22,7 @@ Write = Callable[[str], str]
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+def write_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     """Writes a module and returns its dotted path; a fresh package each time, since modules are
     imported once.
     """
@@ -38,8 +38,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     return write
 
 
-def test_a_metric_of_answers_and_references(own: Write) -> None:
-    name = own(
+def test_a_metric_of_answers_and_references(write_metric: Write) -> None:
+    name = write_metric(
         CONSTANTS
         + CONSTANT
         + SCORE.format("[float(p in r) for p, r in zip(predictions, references)]")
@@ -49,13 +49,13 @@ def test_a_metric_of_answers_and_references(own: Write) -> None:
     assert measured.weights is None
 
 
-def test_a_metric_that_asks_for_the_records(own: Write) -> None:
+def test_a_metric_that_asks_for_the_records(write_metric: Write) -> None:
     source = (
         "def score(predictions, references, records):\n    return [r['details']['hard'] for r in"
         " records]\n"
     )
     measured = measure(
-        own(CONSTANTS + CONSTANT + source),
+        write_metric(CONSTANTS + CONSTANT + source),
         ["a", "b"],
         [["a"]] * 2,
         [{"details": {"hard": i}} for i in (0, 1)],
@@ -63,16 +63,16 @@ def test_a_metric_that_asks_for_the_records(own: Write) -> None:
     assert measured.values.tolist() == [0, 1]
 
 
-def test_a_metric_that_weighs_its_samples(own: Write) -> None:
+def test_a_metric_that_weighs_its_samples(write_metric: Write) -> None:
     weights = "def weights(predictions, references):\n    return list(map(len, predictions))\n"
-    name = own(CONSTANTS + CONSTANT + SCORE.format("[1, 0]") + weights)
+    name = write_metric(CONSTANTS + CONSTANT + SCORE.format("[1, 0]") + weights)
     assert measure(name, ["abc", "d"], [["x"]] * 2).score == 0.75
 
 
-def test_the_metric_of_the_page_works(own: Write) -> None:
+def test_the_metric_of_the_page_works(write_metric: Write) -> None:
     source = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert source is not None
-    name = own(source[1])
+    name = write_metric(source[1])
     measured = measure(name, ["3", "30 frogs", "many"], [["3"], ["40"], ["5"]])
     np.testing.assert_allclose(measured.values, [1, 0.75, 0])
     assert load_metric(name).constant_answer([["3"], ["5"], ["9"]]) == "5"
@@ -98,13 +98,15 @@ def test_the_metric_of_the_page_works(own: Write) -> None:
         ),
     ],
 )
-def test_what_is_no_metric_is_rejected(own: Write, source: str, named: tuple[str, ...]) -> None:
-    name = own(source)
+def test_what_is_no_metric_is_rejected(
+    write_metric: Write, source: str, named: tuple[str, ...]
+) -> None:
+    name = write_metric(source)
     with raises(CotbalError, "invalid-metric", f"metric {name}", *named):
         measure(name, ["a"], [["a"]])
 
 
-def test_a_metric_whose_own_code_fails_shows_where(own: Write) -> None:
+def test_a_metric_whose_own_code_fails_shows_where(write_metric: Write) -> None:
     """An error in the user's program is no error of the records: the traceback is what helps."""
     with pytest.raises(ZeroDivisionError):
-        measure(own(CONSTANTS + CONSTANT + SCORE.format("[1 / 0]")), ["a"], [["a"]])
+        measure(write_metric(CONSTANTS + CONSTANT + SCORE.format("[1 / 0]")), ["a"], [["a"]])

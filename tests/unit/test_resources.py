@@ -10,6 +10,7 @@ import pytest
 
 from cotbal.errors import RecipeError
 from cotbal.recipe.recipe import Recipe, load_recipe
+from helpers.errors import raises
 
 MINIMAL = """\
 name: pocket
@@ -29,7 +30,7 @@ def load(directory: Path, *overrides: str) -> Recipe:
     return load_recipe(path, overrides)
 
 
-def test_a_run_takes_one_gpu_unless_told_otherwise(tmp_path: Path) -> None:
+def test_a_run_takes_one_gpu_by_default(tmp_path: Path) -> None:
     needs = load(tmp_path).resources
     assert (needs.gpus, needs.nodes, needs.processes, needs.hours) == (1, 1, 1, None)
 
@@ -109,6 +110,5 @@ def test_the_resolved_recipe_holds_them_with_whole_paths(tmp_path: Path) -> None
     ],
 )
 def test_problems(tmp_path: Path, section: dict[str, Any], named: str) -> None:
-    with pytest.raises(RecipeError) as caught:
+    with raises(RecipeError, "invalid-recipe", named):
         load(tmp_path, f"resources={json.dumps(section)}")
-    assert named in str(caught.value)

@@ -47,7 +47,7 @@ def named(runs: tuple[Run, ...], name: str) -> Run:
     return next(run for run in runs if run.name == name)
 
 
-def test_one_probe_on_minis_and_one_a_unit() -> None:
+def test_one_probe_on_minis_and_one_per_unit() -> None:
     runs = plan_probes(MIXTURE)
     assert [run.name for run in runs] == ["mini", "full:ocr", "full:vqa", "full:caption"]
     assert named(runs, "mini").portions == {"ocr": "mini", "vqa": "mini", "caption": "mini"}

@@ -5,9 +5,6 @@ checkpoint.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -33,14 +30,12 @@ from cotbal.recipe.runs import plan_probes
 from cotbal.recipe.schema import ResourcesSection
 from helpers import sharded_runs
 from helpers.planned_jobs import planned
+from helpers.shell import script
 from helpers.tiny_vlm import mixture
-
-# Two costly fixtures for all tests: they stay in one of the processes that share the tests out.
-pytestmark = pytest.mark.xdist_group("sharded")
 
 MODEL = "checkpoint: base, max_length: 120"
 # Settings, and after how many questions of one rank whether to stop it says yes, if it does; then
-# the run goes on.
+# the run resumes.
 CASES: dict[str, tuple[tuple[str, ...], int | None]] = {
     "full": ((), None),
     "lora": ((f"model={{{MODEL}, dtype: float32, language: lora, projector: full}}",), 3),
@@ -99,8 +94,8 @@ def prepared(recipe_file: Path, root: Path, settings: tuple[str, ...]) -> Path:
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two tasks about images, some records of which are text alone."""
-    found = mixture(tmp_path_factory.mktemp("mixture") / "a", {"color": 1, "paint": 2}, train=28)
-    records = found.parent / "data" / "color_train.jsonl"
+    file = mixture(tmp_path_factory.mktemp("mixture") / "a", {"color": 1, "paint": 2}, train=28)
+    records = file.parent / "data" / "color_train.jsonl"
     rows = [json.loads(line) for line in records.read_text().splitlines()]
     for row in rows[8:]:
         del row["image"]
@@ -108,7 +103,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "<image>\n"
         )
     records.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return found
+    return file
 
 
 @pytest.fixture(scope="module")
@@ -148,12 +143,7 @@ def _launched(names: tuple[str, ...], recipe: Path, directory: Path) -> Launched
         case, stage = LAUNCHES[name]
         calls, job = CASES[case][1], str(jobs[name])
         listed += ([] if calls is None else [(job, calls, stage)]) + [(job, None, stage)]
-    command = [sys.executable, sharded_runs.__file__, str(directory), json.dumps(listed)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, timeout=900
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    script(sharded_runs.__file__, directory, json.dumps(listed))
     ranks = [json.loads((directory / f"rank{number}.json").read_text()) for number in range(2)]
     return Launched({name: job.parent for name, job in jobs.items()}, ranks)
 
@@ -170,9 +160,9 @@ def test_the_file_beside_the_paper_s_recipes_turns_it_on(tmp_path: Path) -> None
     )
     assert launcher == "accelerate.commands.launch"
     chosen, *_ = launch._validate_launch_command(launch.launch_command_parser().parse_args(options))
-    found = prepare_multi_gpu_env(chosen)
+    variables = prepare_multi_gpu_env(chosen)
     assert (
-        found.items()
+        variables.items()
         >= {
             **sharded_runs.LAUNCHED,
             "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
@@ -229,7 +219,7 @@ def assert_ends_the_same(recipe: Path, one: Path, two: Path, case: str, stage: i
 
 
 @pytest.mark.parametrize("names", SETS)
-def test_parameters_are_shared_out(
+def test_parameters_are_sharded(
     launch_all: Callable[[tuple[str, ...]], Launched], names: tuple[str, ...]
 ) -> None:
     launched = launch_all(names)
@@ -240,7 +230,7 @@ def test_parameters_are_shared_out(
 
 
 @pytest.mark.parametrize("names", SETS)
-def test_who_is_told_to_stop_saves_first_and_goes_on(
+def test_a_stopped_run_saves_first_and_resumes(
     launch_all: Callable[[tuple[str, ...]], Launched], names: tuple[str, ...]
 ) -> None:
     """One rank receives the signal; both stop, with a partial checkpoint of that step."""

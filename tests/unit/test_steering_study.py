@@ -85,11 +85,11 @@ def test_the_interval_of_a_mean_is_that_of_student() -> None:
 
 
 def test_predictions_hold_where_the_model_is_true(study: measures.Study) -> None:
-    found = list(measures.outcomes(study))
-    goals = {goal for goal, _ in found}
+    outcomes = list(measures.outcomes(study))
+    goals = {goal for goal, _ in outcomes}
     assert {"a", "b", "c,d"} <= goals
-    assert len(found) == 5 * len(goals)
-    numbers = measures.agreement(found)
+    assert len(outcomes) == 5 * len(goals)
+    numbers = measures.agreement(outcomes)
     assert numbers["coverage"] >= 0.85
     assert numbers["correlation"] > 0.9
     assert 0.6 < numbers["slope"] < 1.4
@@ -154,23 +154,23 @@ def test_the_best_trial_is_held_against_luck() -> None:
     flat = trials(NOISE, scale=0.0)
     noise = measures.noise_of_mean(fit_response(flat), TASKS)
     assert noise == pytest.approx(NOISE / np.sqrt(5), rel=0.4)
-    found = measures.best_trial(flat, TASKS, noise)
-    assert found.count == 14
-    assert found.best < found.luck
+    best = measures.best_trial(flat, TASKS, noise)
+    assert best.count == 14
+    assert best.best < best.luck
     scores = flat.scores.copy()
     scores[3] *= 1.05
-    assert measures.best_trial(replace(flat, scores=scores), TASKS, noise).best > 2.5 * found.luck
+    assert measures.best_trial(replace(flat, scores=scores), TASKS, noise).best > 2.5 * best.luck
 
 
 def test_levers_are_compared_at_the_same_design_points() -> None:
     weights = trials(0.05)
     weaker = trials(0.05, scale=0.5)
     ratios = replace(weaker, weights=np.ones_like(weights.weights), ratios=weights.weights)
-    found = measures.levers(weights, ratios)
-    assert found.correlation > 0.95
-    for by_weight, by_ratio in found.own.values():
+    compared = measures.levers(weights, ratios)
+    assert compared.correlation > 0.95
+    for by_weight, by_ratio in compared.own.values():
         assert by_ratio.value == pytest.approx(by_weight.value / 2, abs=0.2)
-    assert set(found.difference) == set(TASKS)
+    assert set(compared.difference) == set(TASKS)
     with pytest.raises(ValueError, match="same design points"):
         measures.levers(weights, replace(ratios, ratios=np.roll(weights.weights, 1, axis=0)))
 

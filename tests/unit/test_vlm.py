@@ -208,7 +208,7 @@ def test_qlora_holds_the_layers_under_adapters_in_four_bits() -> None:
 def test_a_merged_qlora_is_an_ordinary_checkpoint(
     tmp_path: Path, asked: bool, tolerance: float
 ) -> None:
-    """Adapters go on top of what the four bits stand for, unrounded: the logits are those of the
+    """Adapters are on top of what the four bits stand for, unrounded: the logits are those of the
     training.
 
     On some CPUs bitsandbytes stores the weights in another order once the model was asked, with

@@ -25,8 +25,8 @@ def contribution(
             this receiver is NaN.
     """
     tasks = np.arange(len(unit_of_task))
-    own = full[..., unit_of_task, tasks]
-    own_gain = own - mini
+    own_scores = full[..., unit_of_task, tasks]
+    own_gain = own_scores - mini
     gain = full - mini[..., None, :]
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = gain / own_gain[..., None, :]

@@ -121,16 +121,16 @@ def outlooks(
     repeated = _repeated(probes, probes.form)
     steps: dict[Step, tuple[Probes, np.ndarray]] = {
         "now": (probes, sampling),
-        "replicate": (_trained_once_more(probes, repeated), sampling),
+        "replicate": (_trained_again(probes, repeated), sampling),
         "seed": (_another_set(probes), sampling),
         "samples": (probes, sampling / np.sqrt(2)),
         "mini": (_larger_mini(probes, large_over_mini), sampling),
     }
-    found = []
+    rows = []
     for step, (changed, errors) in steps.items():
         widths = _half_widths(changed, changed.scores.values + errors, settings)
-        found.append(Outlook(step, dict(zip(probes.units, widths.tolist(), strict=True)), assumed))
-    return tuple(found)
+        rows.append(Outlook(step, dict(zip(probes.units, widths.tolist(), strict=True)), assumed))
+    return tuple(rows)
 
 
 def _half_widths(
@@ -152,7 +152,7 @@ def _repeated(probes: Probes, form: Form) -> Bool[np.ndarray, " run"]:
     return chosen
 
 
-def _trained_once_more(probes: Probes, chosen: Bool[np.ndarray, " run"]) -> Probes:
+def _trained_again(probes: Probes, chosen: Bool[np.ndarray, " run"]) -> Probes:
     assert probes.noise is not None
     trained = chosen & (np.array(probes.scores.runs) != BASE)
     answered = ~np.isnan(probes.scores.values[trained])

@@ -29,29 +29,29 @@ def agree(
     from cotbal.jobs import weigh
     from cotbal.jobs.rundir import RunDir
 
-    found = weigh.agree(RunDir(first), RunDir(second))
+    agreement = weigh.agree(RunDir(first), RunDir(second))
     if as_json:
-        console.print_json(found.to_json())
+        console.print_json(agreement.to_json())
     else:
-        show_agreement(found)
+        show_agreement(agreement)
 
 
-def show_agreement(found: Agreement) -> None:
+def show_agreement(agreement: Agreement) -> None:
     """Rank correlation, and the difference of every unit's weights."""
     from cotbal.report.formatting import with_interval
     from cotbal.scores.interval import SAMPLING_ONLY, hold_training, interval_name
 
-    table = console.table("unit", "second - first", interval_name(found.differences), "")
-    for unit, gap in zip(found.units, found.differences, strict=True):
+    table = console.table("unit", "second - first", interval_name(agreement.differences), "")
+    for unit, gap in zip(agreement.units, agreement.differences, strict=True):
         verdict = gap.verdict() if gap.differs() else ""
         interval = f"{gap.low:+.3f} to {gap.high:+.3f}"
         table.add_row(escape(unit), f"{gap.value:+.3f}", interval, verdict)
     console.show(table)
     console.out.print(
-        f"rank correlation {with_interval(found.correlation, 2)}, largest difference"
-        f" {with_interval(found.largest, 2)}, {len(found.units)} units"
+        f"rank correlation {with_interval(agreement.correlation, 2)}, largest difference"
+        f" {with_interval(agreement.largest, 2)}, {len(agreement.units)} units"
     )
-    if not hold_training(found.differences):
+    if not hold_training(agreement.differences):
         console.out.print(
             f"Intervals: {SAMPLING_ONLY}. To measure that, both directories need replicates or"
             " seeds of their probes (`balance.replicates`, `balance.seeds`).",

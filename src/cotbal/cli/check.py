@@ -46,32 +46,32 @@ def check(
     checked = source.load()
     with display.steps() as step:
         with open_meter(checked) as meter:
-            found = check_mixture(checked, default_cache(), decode, meter, step)
+            report = check_mixture(checked, default_cache(), decode, meter, step)
         if checked.probes_have_a_model:
             with open_meter(checked.for_probes) as meter:
                 probes = check_mixture(checked.for_probes, default_cache(), False, meter, step)
-            found = found.and_of_probes(probes)
+            report = report.and_of_probes(probes)
     if as_json:
-        console.print_json(found.to_json())
+        console.print_json(report.to_json())
     else:
-        show_check(found)
-    if found.problems:
+        show_check(report)
+    if report.problems:
         raise typer.Exit(2)
 
 
-def show_check(found: CheckReport) -> None:
+def show_check(report: CheckReport) -> None:
     """Sizes of every split, then warnings and errors; of many of one kind the first few."""
     from cotbal.data.checks.check import condensed
     from cotbal.report.formatting import plural
 
     table = console.table("task", "split", *COLUMNS)
-    for split in found.tasks:
+    for split in report.tasks:
         cells = (getattr(split, column.replace(" ", "_")) for column in COLUMNS)
         shown = ("-" if cell is None else str(cell) for cell in cells)
         table.add_row(escape(split.task), split.split, *shown)
     console.show(table)
-    console.warn(condensed(found.warnings))
-    for problem in condensed([str(problem) for problem in found.problems]):
+    console.warn(condensed(report.warnings))
+    for problem in condensed([str(problem) for problem in report.problems]):
         console.out.print(f"[red]error[/]  {escape(problem)}", soft_wrap=True)
-    errors = plural(len(found.problems), "error") if found.problems else "no errors"
-    console.out.print(f"\n{errors}, {plural(len(found.warnings), 'warning')}")
+    errors = plural(len(report.problems), "error") if report.problems else "no errors"
+    console.out.print(f"\n{errors}, {plural(len(report.warnings), 'warning')}")

@@ -72,30 +72,36 @@ def run_study(study: Study, options: Options, dry_run: bool) -> None:
     print(f"\nReport: {write_report(prepared.root.root)}")
 
 
-def show_comparison(found: Comparison) -> None:
+def show_comparison(comparison: Comparison) -> None:
     """Improvement and error of every method with their intervals, and the difference from EW."""
     from cotbal.report.formatting import with_interval
     from cotbal.report.summary import seed_notes
     from cotbal.weightings import method_label
 
-    if found.reference is None or not found.against:
+    if comparison.reference is None or not comparison.against:
         console.out.print(
             "No method to hold the others against: compare with stl or ew among the methods."
         )
         return
-    reference = method_label(found.reference)
+    reference = method_label(comparison.reference)
     table = console.table(
         "method", "improvement", "error", "improvement - EW", "", title=f"Against {reference}, in %"
     )
-    for name, each in found.against.items():
-        minus = found.paired.get(name)
+    for name, overall in comparison.against.items():
+        minus = comparison.paired.get(name)
         verdict = minus.verdict(name="EW") if minus and minus.holds_training else ""
-        shown = (each.average, each.error) if minus is None else (each.average, each.error, minus)
+        shown = (
+            (overall.average, overall.error)
+            if minus is None
+            else (overall.average, overall.error, minus)
+        )
         cells = [with_interval(change, 2, signed=True) for change in shown]
         table.add_row(escape(method_label(name)), *cells, *[""] * (3 - len(cells)), verdict)
     console.show(table)
-    console.show_noise(found.seeds, [each.average for each in found.against.values()])
-    for note in seed_notes(found):
+    console.show_noise(
+        comparison.seeds, [overall.average for overall in comparison.against.values()]
+    )
+    for note in seed_notes(comparison):
         console.out.print(escape(note), soft_wrap=True)
 
 

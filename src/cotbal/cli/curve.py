@@ -45,18 +45,18 @@ def curve(
     print(f"\nReport: {write_report(root.root)}")
 
 
-def show_curve(found: DataCurves) -> None:
+def show_curve(curves: DataCurves) -> None:
     """Scores by fraction of the data with their intervals, and the share of its final score that
     each task reaches with the smallest fraction.
     """
     from cotbal.report import curve_views
 
-    for content in curve_views.tables(found):
+    for content in curve_views.tables(curves):
         console.show_content(content)
-    for sentence in curve_views.sentences(found):
+    for sentence in curve_views.sentences(curves):
         console.out.print(escape(sentence), soft_wrap=True)
-    console.show_noise(found.matrices, curve_views.intervals(found), curve_views.LEARN)
-    if found.left_out:
+    console.show_noise(curves.matrices, curve_views.intervals(curves), curve_views.LEARN)
+    if curves.left_out:
         console.out.print(
-            f"not shown, because not every seed has them: {', '.join(map(escape, found.left_out))}"
+            f"not shown, because not every seed has them: {', '.join(map(escape, curves.left_out))}"
         )

@@ -166,14 +166,14 @@ class StudyOptions:
         """The seeds. Raises CotbalError where they are not different whole numbers."""
         from cotbal.balance.settings import LARGEST_SEED
 
-        found = different_numbers(self.seeds, "--seeds")
-        if any(number != int(number) or number > LARGEST_SEED for number in found):
+        numbers = different_numbers(self.seeds, "--seeds")
+        if any(number != int(number) or number > LARGEST_SEED for number in numbers):
             raise CotbalError(
                 f"--seeds: expected whole numbers up to {LARGEST_SEED}, separated by commas; found"
                 f" {self.seeds!r}",
                 "invalid-option",
             )
-        return tuple(int(number) for number in found)
+        return tuple(int(number) for number in numbers)
 
 
 def run_directory(out: Path | None, recipe: Recipe) -> RunDir:
@@ -190,16 +190,16 @@ def different_numbers(text: str, option: str) -> tuple[float, ...]:
         CotbalError: the option holds anything else.
     """
     try:
-        found = tuple(float(part) for part in text.split(","))
+        numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
-        found = ()
-    valid = all(0 <= number < float("inf") for number in found)
-    if not found or not valid or len(set(found)) < len(found):
+        numbers = ()
+    valid = all(0 <= number < float("inf") for number in numbers)
+    if not numbers or not valid or len(set(numbers)) < len(numbers):
         raise CotbalError(
             f"{option}: expected different numbers, separated by commas; found {text!r}",
             "invalid-option",
         )
-    return found
+    return numbers
 
 
 def listed(names: str) -> list[str]:
@@ -229,9 +229,9 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
         if options is None:
             parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY))
             continue
-        own = _parameters(options, parameter.annotation)
-        classes[parameter.name] = options, [field.name for field in own]
-        parameters += own
+        expanded_fields = _parameters(options, parameter.annotation)
+        classes[parameter.name] = options, [field.name for field in expanded_fields]
+        parameters += expanded_fields
 
     @functools.wraps(command)
     def call(**values: Any) -> None:

@@ -85,8 +85,8 @@ def steer(
             "steer: expected a run directory or --trials TABLE, and not both", "conflicting-options"
         )
     if as_json:
-        found = {**steered.choice.to_json(), "response": steered.response.to_json()}
-        print(json.dumps({**found, "files": files}, indent=1, ensure_ascii=False))
+        content = {**steered.choice.to_json(), "response": steered.response.to_json()}
+        print(json.dumps({**content, "files": files}, indent=1, ensure_ascii=False))
         return
     _show(steered)
     for kind, path in files.items():
@@ -170,8 +170,8 @@ def _table(response: Response, choice: Choice) -> Table:
             change = f"{expected.value:+.1f}"
             interval = f"{expected.low:+.1f} to {expected.high:+.1f}"
         if task in response.scored and task in response.own:
-            own = response.effect(response.own[task], task)
-            effect = f"{own.value:+.1f} [{own.low:+.1f}, {own.high:+.1f}]"
+            own_effect = response.effect(response.own[task], task)
+            effect = f"{own_effect.value:+.1f} [{own_effect.low:+.1f}, {own_effect.high:+.1f}]"
         if task in guards:
             floor, bound = f"{guards[task].floor:+.1f}", f"{guards[task].bound:+.1f}"
         table.add_row(escape(task), weight, effect, change, interval, floor, bound)

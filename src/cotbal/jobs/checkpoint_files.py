@@ -75,8 +75,8 @@ def checkpoint_stat(checkpoint: str) -> str | None:
         return None
     digest = hashlib.sha256()
     for name, path in _files(directory):
-        found = path.stat()
-        digest.update(f"{name} {found.st_size} {found.st_mtime_ns}\n".encode())
+        status = path.stat()
+        digest.update(f"{name} {status.st_size} {status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

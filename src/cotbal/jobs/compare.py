@@ -174,16 +174,16 @@ def _weights(study: Study, main: Mapping[str, float]) -> dict[str, dict[str, flo
     `comparison/variants.json`.
     """
     prepared = study.prepared
-    found = {FIXED: dict(main)}
+    weights_of_variants = {FIXED: dict(main)}
     if not study.variants:
-        return found
+        return weights_of_variants
     matrices = score_matrices(prepared)
     kept = {}
     for name, variant in study.variants.items():
         result = balance_scores(matrices, units(prepared.recipe), variant.settings)
         weights = dict(zip(result.units, result.parts[variant.part].tolist(), strict=True))
-        found[name] = task_weights(prepared.recipe.mixture, weights)
+        weights_of_variants[name] = task_weights(prepared.recipe.mixture, weights)
         settings = variant.settings.model_dump()
         kept[name] = {"weights": weights, "part": variant.part, "settings": settings}
     write_json(prepared.root.comparison / "variants.json", kept)
-    return found
+    return weights_of_variants

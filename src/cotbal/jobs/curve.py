@@ -24,20 +24,20 @@ def fractions_of(text: str) -> tuple[str, ...]:
         CotbalError: one is no number above 0 and up to 1, or two are the same.
     """
     try:
-        found = sorted(read_fraction(part) for part in text.split(","))
+        fractions = sorted(read_fraction(part) for part in text.split(","))
     except ValueError:
-        found = []
+        fractions = []
     if (
-        not found
-        or not all(0 < fraction <= 1 and fraction.denominator <= FINEST for fraction in found)
-        or len(set(found)) < len(found)
+        not fractions
+        or not all(0 < fraction <= 1 and fraction.denominator <= FINEST for fraction in fractions)
+        or len(set(fractions)) < len(fractions)
     ):
         raise CotbalError(
             "--fractions: expected different fractions above 0 and up to 1, separated by commas,"
             f" such as 1/8,1/2,1; found {text!r}",
             "invalid-fractions",
         )
-    return tuple(map(str, found))
+    return tuple(map(str, fractions))
 
 
 def plan_curve(

@@ -200,9 +200,9 @@ def make_plan(
         RecipeError: the sampling ratios of a run repeat records too often.
     """
     whole = cost(final_run(recipe.mixture, "ew"), inputs.sizes)
-    own = recipe.file.optimization.seed
+    own_seed = recipe.file.optimization.seed
     distinct = {
-        (run.name, run.seed): (run, kind, paths_of(run, kind, root, own)) for run, kind in runs
+        (run.name, run.seed): (run, kind, paths_of(run, kind, root, own_seed)) for run, kind in runs
     }.values()
     pace = _pace([paths for _, _, paths in distinct])
     planned = []
@@ -213,7 +213,7 @@ def make_plan(
             run=run,
             kind=kind,
             paths=paths,
-            label=label_of(run, own),
+            label=label_of(run, own_seed),
             records=records,
             tokens=_tokens(run, inputs),
             answers=_answers(recipe, run, inputs),
@@ -229,16 +229,16 @@ def make_plan(
     )
 
 
-def label_of(run: Run, own: int) -> str:
-    """The name of a run, with its training seed where that is not the recipe's `own`."""
-    return run.name if run.seed == own else f"{run.name}, seed {run.seed}"
+def label_of(run: Run, own_seed: int) -> str:
+    """The name of a run, with its training seed where that is not that of the recipe."""
+    return run.name if run.seed == own_seed else f"{run.name}, seed {run.seed}"
 
 
-def paths_of(run: Run, kind: Kind, root: RunDir, own: int) -> RunPaths:
-    """The files of a run; runs of another training seed than the recipe's `own` have a folder of
+def paths_of(run: Run, kind: Kind, root: RunDir, own_seed: int) -> RunPaths:
+    """The files of a run; runs of another training seed than that of the recipe have a folder of
     their own.
     """
-    home = root if run.seed == own else root.seeded(run.seed)
+    home = root if run.seed == own_seed else root.seeded(run.seed)
     folders = {
         "probe": home.probe,
         "final": home.final,

@@ -135,8 +135,8 @@ def _problem_of_deepspeed(sharing: Sharing) -> str | None:
             " a file may say otherwise"
         )
     if sharing.zero_stage not in STAGES:
-        found = sharing.zero_stage or "none"
-        return f"{FIELD}: expected zero_stage: 1, 2 or 3 in deepspeed_config; found {found}"
+        stage = sharing.zero_stage or "none"
+        return f"{FIELD}: expected zero_stage: 1, 2 or 3 in deepspeed_config; found {stage}"
     if sharing.offload:
         return (
             f"{FIELD}: expected offload_optimizer_device and offload_param_device: none; optimizer"
@@ -159,7 +159,7 @@ def problems(recipe: Recipe) -> list[tuple[Path, str]]:
     """What is wrong with the configurations that probes and final runs of a recipe are started
     with, by file.
     """
-    found: dict[tuple[Path, str], None] = {}
+    listed: dict[tuple[Path, str], None] = {}
     for one in (recipe, recipe.for_probes):
         path = one.resources.accelerate_config
         if path is None:
@@ -171,5 +171,5 @@ def problems(recipe: Recipe) -> list[tuple[Path, str]]:
         except RecipeError as error:
             problem = str(error)
         if problem:
-            found[path, problem] = None
-    return list(found)
+            listed[path, problem] = None
+    return list(listed)

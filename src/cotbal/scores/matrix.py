@@ -266,7 +266,7 @@ def _read_json(path: Path) -> ScoreMatrix:
             runs,
             tasks,
             _array(content["values"], (len(runs), len(tasks))),
-            {task: _samples(each, len(runs)) for task, each in content["samples"].items()},
+            {task: _samples(column, len(runs)) for task, column in content["samples"].items()},
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError, *TOO_LARGE) as error:
         raise ScoresError(

@@ -28,11 +28,11 @@ def _queue() -> Path:
 
 def statuses(ids: Sequence[str]) -> dict[str, JobStatus]:
     """What the file says."""
-    found = json.loads(_queue().read_text())
-    return {id: JobStatus(*found[id]) for id in ids if id in found}
+    content = json.loads(_queue().read_text())
+    return {id: JobStatus(*content[id]) for id in ids if id in content}
 
 
 def cancel(ids: Sequence[str]) -> None:
     """Take them out of the file."""
-    found = json.loads(_queue().read_text())
-    _queue().write_text(json.dumps({id: entry for id, entry in found.items() if id not in ids}))
+    content = json.loads(_queue().read_text())
+    _queue().write_text(json.dumps({id: entry for id, entry in content.items() if id not in ids}))

@@ -171,19 +171,19 @@ def test_a_temperature_that_is_not_positive_is_rejected(temperature: Any) -> Non
 
 def test_a_changed_copy_is_validated() -> None:
     assert Settings(seed=3).changed(temperature="auto") == Settings(seed=3, temperature="auto")
-    with pytest.raises(ValidationError, match="weight_range must hold the mean weight 1"):
+    with pytest.raises(ValidationError, match="weight_range"):
         Settings().changed(weight_range=(1.5, 2.0))
 
 
 def test_temperature_auto_keeps_weights_in_range() -> None:
     rows = [[0.05, 0.6, 0.3], [0.9, 0.7, 0.4], [0.06, 0.9, 0.3], [0.1, 0.65, 0.8]]
-    found = balance(table(rows), settings=Settings(temperature="auto", weight_range=(0.8, 1.3)))
-    weights = np.array(list(found.weights.values()))
+    result = balance(table(rows), settings=Settings(temperature="auto", weight_range=(0.8, 1.3)))
+    weights = np.array(list(result.weights.values()))
     assert weights.min() >= 0.8
     assert weights.max() <= 1.3
     assert weights.min() == pytest.approx(0.8) or weights.max() == pytest.approx(1.3)
     sharper = balance(
-        table(rows), settings=Settings(temperature=0.99 * found.temperature)
+        table(rows), settings=Settings(temperature=0.99 * result.temperature)
     ).weights.values()
     assert min(sharper) < 0.8 or max(sharper) > 1.3
 
@@ -202,7 +202,7 @@ def test_a_gain_that_is_nearly_nothing_is_flagged_and_the_range_holds() -> None:
 def test_a_table_that_no_temperature_brings_into_the_range_is_rejected() -> None:
     """One task harms another by ten million times the gain of its own data."""
     rows = [[0.5, 0.5, 0.5], [0.6, -1e6, 0.5], [0.5, 0.6, 0.5], [0.5, 0.5, 0.6]]
-    with pytest.raises(ScoresError, match=r"no temperature up to 10000 .* between 0\.9 and 1\.1"):
+    with raises(ScoresError, "invalid-scores", "10000", "0.9", "1.1"):
         balance(table(rows), settings=Settings(temperature="auto", weight_range=(0.9, 1.1)))
 
 
@@ -271,20 +271,20 @@ def test_a_bare_table_has_no_intervals_to_speak_of() -> None:
 
 def test_json_holds_everything_in_plain_numbers() -> None:
     result = balance(sampled(), settings=Settings(bootstrap=150))
-    found = json.loads(json.dumps(result.to_json(), allow_nan=False))
-    assert found["weights"] == pytest.approx(result.weights)
+    content = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert content["weights"] == pytest.approx(result.weights)
     assert (
-        set(found["parts"])
-        == set(found["part_intervals"])
+        set(content["parts"])
+        == set(content["part_intervals"])
         == {"outward", "inward", "inter", "intra", "all"}
     )
-    assert set(found["intervals"]) == {"contribution", "outward", "inward", "difficulty"}
-    assert np.array(found["intervals"]["contribution"]).shape == (3, 3, 2)
-    assert found["samples"] == {"a": 200, "b": 200, "c": 200}
-    assert found["sentences"] == [result.sentence(unit) for unit in result.units]
+    assert set(content["intervals"]) == {"contribution", "outward", "inward", "difficulty"}
+    assert np.array(content["intervals"]["contribution"]).shape == (3, 3, 2)
+    assert content["samples"] == {"a": 200, "b": 200, "c": 200}
+    assert content["sentences"] == [result.sentence(unit) for unit in result.units]
     weight = result.weight("b")
-    assert found["weight_intervals"]["b"] == pytest.approx([weight.low, weight.high])
-    assert Balance.from_json(found).to_json() == found
+    assert content["weight_intervals"]["b"] == pytest.approx([weight.low, weight.high])
+    assert Balance.from_json(content).to_json() == content
     bare = json.loads(
         json.dumps(balance(table([[0.2, 0.4], [0.6, 0.5], [0.3, 0.8]])).to_json(), allow_nan=False)
     )

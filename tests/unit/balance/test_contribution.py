@@ -85,12 +85,12 @@ def test_a_resample_without_gain_stays_extreme_and_finite() -> None:
 
 def test_a_group_receives_the_mean_over_its_tasks() -> None:
     # Tasks a and b are unit 0, c is unit 1.
-    own = np.array([0, 0, 1])
+    unit_of_task = np.array([0, 0, 1])
     mini = np.array([0.1, 10.0, 0.2])
     full = np.array([[0.3, 30.0, 0.3], [0.2, 15.0, 0.6]])
-    per_task = contribution(full, mini, own, np.ones(3, dtype=bool))
+    per_task = contribution(full, mini, unit_of_task, np.ones(3, dtype=bool))
     np.testing.assert_allclose(per_task, [[1, 1, 0.25], [0.5, 0.25, 1]])
-    np.testing.assert_allclose(mean_per_unit(per_task, own, 2), [[1, 0.25], [0.375, 1]])
+    np.testing.assert_allclose(mean_per_unit(per_task, unit_of_task, 2), [[1, 0.25], [0.375, 1]])
 
 
 def test_a_group_rests_on_those_of_its_tasks_that_are_identified() -> None:

@@ -20,9 +20,11 @@ def test_equals_loops(rows: list[list[float]]) -> None:
 @given(healthy())
 def test_is_one_minus_the_easiness(rows: list[list[float]]) -> None:
     values = np.array(rows)
-    own, mini = np.diag(values[1:]), values[0]
+    own_scores, mini = np.diag(values[1:]), values[0]
     np.testing.assert_allclose(
-        difficulty(own, mini, np.ones(len(mini), dtype=bool)), 1 - mini / own, atol=1e-12
+        difficulty(own_scores, mini, np.ones(len(mini), dtype=bool)),
+        1 - mini / own_scores,
+        atol=1e-12,
     )
 
 
@@ -34,8 +36,8 @@ def test_range() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_an_own_score_of_zero() -> None:
-    own, mini = np.array([0.0, 0.5]), np.array([0.0, 0.1])
-    assert np.isnan(difficulty(own, mini, np.array([False, True]))[0])
+    own_scores, mini = np.array([0.0, 0.5]), np.array([0.0, 0.1])
+    assert np.isnan(difficulty(own_scores, mini, np.array([False, True]))[0])
     # A resample may meet zero in a task whose score is known to be more: it stays finite.
     assert np.isfinite(
         difficulty(np.zeros((2, 2)), np.array([[0.0, 0.1], [0.2, 0.0]]), np.array([True, True]))

@@ -41,10 +41,10 @@ def test_resamples_are_measured_one_by_one() -> None:
     many = generator.uniform(0.1, 0.4, (6, 4, 3))
     many[:, 1:] += 0.4 * np.eye(3)
     together = measured(many, [0, 1, 2])
-    for place, values in enumerate(many):
+    for index, values in enumerate(many):
         alone = measured(values, [0, 1, 2])
         for name, numbers in vars(alone).items():
-            np.testing.assert_allclose(getattr(together, name)[place], numbers, err_msg=name)
+            np.testing.assert_allclose(getattr(together, name)[index], numbers, err_msg=name)
 
 
 def test_a_group_is_averaged_inside_and_is_no_other_to_itself() -> None:

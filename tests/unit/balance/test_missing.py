@@ -89,6 +89,6 @@ def test_below_a_share_of_identified_receivers_the_weights_are_equal(
     equal = set(result.weights.values()) == {1.0}
     assert equal is not measurable
     if not measurable:
-        assert "keep equal weights" in result.verdict("a")
+        assert "equal weights" in result.verdict("a")
         assert result.needs == ()
         assert not result.weight("a").has_bounds

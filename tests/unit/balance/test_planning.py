@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 
 from cotbal.balance import Settings, balance
-from cotbal.balance.planning import Step, expected_half_width, outlooks
+from cotbal.balance.planning import Outlook, Step, expected_half_width, outlooks
 from cotbal.balance.probes import replicate_name
 from cotbal.scores.matrix import Samples, ScoreMatrix, matrix_of_samples
 
@@ -32,10 +34,10 @@ def scores(
 
     def column(task: str) -> Samples:
         levels = [level(row.partition("#")[0], task) + NOISE * random.normal() for row in rows]
-        own = [random.uniform(size=samples) < 0.4 for _ in rows]
+        own_luck = [random.uniform(size=samples) < 0.4 for _ in rows]
         answers = [
             np.where(mine, random.uniform(size=samples), luck[task]) < right
-            for mine, right in zip(own, levels, strict=True)
+            for mine, right in zip(own_luck, levels, strict=True)
         ]
         return Samples(np.array(answers, dtype=float), np.arange(samples), 1.0)
 
@@ -45,6 +47,16 @@ def scores(
 def median_width(tables: list[ScoreMatrix]) -> float:
     result = balance(tables, settings=SETTINGS)
     return float(np.nanmedian([result.weight(unit).half_width for unit in result.units]))
+
+
+@cache
+def forecasts() -> list[dict[Step, Outlook]]:
+    """Of a dozen studies that have a mini and two replicates."""
+    studies = [scores(np.random.default_rng([1, number]), replicates=3) for number in range(12)]
+    return [
+        {outlook.step: outlook for outlook in outlooks(study, settings=SETTINGS)}
+        for study in studies
+    ]
 
 
 @pytest.mark.parametrize(
@@ -57,29 +69,26 @@ def median_width(tables: list[ScoreMatrix]) -> float:
     ],
 )
 def test_a_forecast_comes_true(step: Step, after: dict[str, int]) -> None:
-    forecast, given = [], []
-    for number in range(12):
-        now = scores(np.random.default_rng([1, number]), replicates=3)
-        found = {outlook.step: outlook for outlook in outlooks(now, settings=SETTINGS)}
-        assert not found[step].assumed_noise
-        forecast.append(found[step].median)
-        given.append(median_width(scores(np.random.default_rng([2, number]), **after)))
-    assert np.median(forecast) == pytest.approx(np.median(given), rel=0.2)
+    predicted = [by_step[step] for by_step in forecasts()]
+    assert not any(outlook.assumed_noise for outlook in predicted)
+    given = [median_width(scores(np.random.default_rng([2, n]), **after)) for n in range(12)]
+    forecast = np.median([outlook.median for outlook in predicted])
+    assert forecast == pytest.approx(np.median(given), rel=0.2)
 
 
 def test_a_second_set_takes_the_place_of_replicates() -> None:
     random = np.random.default_rng(3)
     (first,) = scores(random, replicates=3)
     (second,) = outlooks([first.rows(RUNS), *scores(random)], settings=SETTINGS)[:1]
-    found = {outlook.step: outlook for outlook in outlooks([first], settings=SETTINGS)}
-    assert found["seed"].median == pytest.approx(second.median, rel=0.3)
-    assert found["seed"].median < found["replicate"].median
+    by_step = {outlook.step: outlook for outlook in outlooks([first], settings=SETTINGS)}
+    assert by_step["seed"].median == pytest.approx(second.median, rel=0.3)
+    assert by_step["seed"].median < by_step["replicate"].median
 
 
 def test_without_a_second_training_the_noise_of_pocket_is_assumed() -> None:
-    found = outlooks(scores(np.random.default_rng(4)), settings=SETTINGS)
-    assert all(outlook.assumed_noise for outlook in found)
-    assert found[0].median > median_width(scores(np.random.default_rng(4)))
+    predicted = outlooks(scores(np.random.default_rng(4)), settings=SETTINGS)
+    assert all(outlook.assumed_noise for outlook in predicted)
+    assert predicted[0].median > median_width(scores(np.random.default_rng(4)))
 
 
 def test_more_evidence_is_expected_to_narrow_the_weights() -> None:

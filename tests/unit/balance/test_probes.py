@@ -73,14 +73,14 @@ def test_a_form_reads_exactly_the_planned_probes(
 def test_an_empty_cell_that_is_read_is_named() -> None:
     values = SIMPLE.values.copy()
     values[1, 1] = NAN
-    with pytest.raises(ScoresError, match="expected a score of solo:a on b; found an empty cell"):
+    with raises(ScoresError, "missing-score", "solo:a on b"):
         balance(ScoreMatrix(SIMPLE.runs, SIMPLE.tasks, values))
 
 
 def test_an_empty_cell_of_another_seed_is_named() -> None:
     values = SIMPLE.values.copy()
     values[2, 0] = NAN
-    with pytest.raises(ScoresError, match="expected a score of solo:b on a"):
+    with raises(ScoresError, "missing-score", "solo:b on a"):
         balance([SIMPLE, ScoreMatrix(SIMPLE.runs, SIMPLE.tasks, values)])
 
 
@@ -96,7 +96,7 @@ def test_the_guard_reads_the_runs_of_the_form() -> None:
     values[1, 0] = 0.05  # a alone scores below the base
     flag = balance(ScoreMatrix(SIMPLE.runs, SIMPLE.tasks, values)).flags[0]
     assert (flag.task, flag.kind) == ("a", "no_gain")
-    assert "`solo:a` scored 0.050 and `base` 0.100" in flag.message
+    assert all(part in flag.message for part in ("`solo:a`", "0.050", "`base`", "0.100"))
 
 
 def test_precise_difficulty_has_its_own_denominator() -> None:

@@ -73,7 +73,7 @@ def test_balance_with_shrinking_has_weights_closer_to_one() -> None:
         {t: right_or_wrong(row, 80, s, common=0.3) for s, (t, row) in enumerate(levels.items())}
     )
     plain, shrunk = (
-        balance(matrix, settings=Settings(shrink=each, bootstrap=400)) for each in (False, True)
+        balance(matrix, settings=Settings(shrink=shrink, bootstrap=400)) for shrink in (False, True)
     )
     off = ~np.eye(3, dtype=bool)
     assert np.ptp(shrunk.contribution[off]) < np.ptp(plain.contribution[off])

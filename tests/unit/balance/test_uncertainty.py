@@ -24,20 +24,20 @@ def matrix(samples: int = 200, seed: int = 0, common: float = 1.0) -> ScoreMatri
     )
 
 
-def widths(found: ScoreMatrix, resamples: int = 600) -> np.ndarray:
+def widths(scores: ScoreMatrix, resamples: int = 600) -> np.ndarray:
     """Widths of the intervals of the two contributions between different tasks."""
-    result = balance(found, settings=Settings(bootstrap=resamples))
+    result = balance(scores, settings=Settings(bootstrap=resamples))
     assert result.intervals is not None
     bounds = result.intervals["contribution"]
     return np.array([np.ptp(bounds[0, 1]), np.ptp(bounds[1, 0])])
 
 
 def test_resampled_scores_scatter_around_the_scores() -> None:
-    found = matrix(400)
-    resampled = resample_scores([found], 3000, 0)
+    scores = matrix(400)
+    resampled = resample_scores([scores], 3000, 0)
     assert resampled.shape == (3000, 3, 2)
-    np.testing.assert_allclose(resampled.mean(axis=0), found.values, atol=0.003)
-    p = found.values
+    np.testing.assert_allclose(resampled.mean(axis=0), scores.values, atol=0.003)
+    p = scores.values
     np.testing.assert_allclose(resampled.std(axis=0), np.sqrt(p * (1 - p) / 400), rtol=0.08)
 
 
@@ -86,15 +86,15 @@ def test_the_same_seed_gives_the_same_numbers() -> None:
 
 
 def test_the_order_of_the_columns_does_not_matter() -> None:
-    found = matrix()
+    scores = matrix()
     swapped = replace(
-        found,
-        tasks=found.tasks[::-1],
-        values=found.values[:, ::-1],
-        samples=dict(reversed(found.samples.items())),
+        scores,
+        tasks=scores.tasks[::-1],
+        values=scores.values[:, ::-1],
+        samples=dict(reversed(scores.samples.items())),
     )
     np.testing.assert_array_equal(
-        resample_scores([swapped], 50, 0), resample_scores([found], 50, 0)[..., ::-1]
+        resample_scores([swapped], 50, 0), resample_scores([scores], 50, 0)[..., ::-1]
     )
 
 
@@ -177,7 +177,7 @@ class TestSeeds:
         result = balance(self.tables(3, 0.01))
         assert result.seeds == 3
         assert result.part_intervals is not None
-        assert "the noise of training alone" in result.warnings[0]
+        assert "noise of training" in result.warnings[0]
         np.testing.assert_allclose(
             result.contribution, balance(mean_matrix(self.tables(3, 0.01))).contribution
         )
@@ -194,19 +194,19 @@ class TestWeightedMeans:
         """
         random = np.random.default_rng(1)
         truth = random.random(n) < 0.3
-        found = []
+        measured = []
         for skill in (0.7, 0.85):
             said = np.where(random.random(n) < skill, truth, ~truth)
-            found.append(
+            measured.append(
                 Measured((said == truth).astype(float), np.where(said == truth, 2.0 * said, 1.0))
             )
-        return found, np.arange(n) // 5
+        return measured, np.arange(n) // 5
 
     def test_the_interval_is_that_of_a_bootstrap_of_the_ratio(self) -> None:
         """Each resample recomputes F1; bounds agree within a twentieth of the interval's
         width."""
-        found, clusters = self.runs()
-        values = np.stack([each.linear for each in found])
+        runs, clusters = self.runs()
+        values = np.stack([run.linear for run in runs])
         table = ScoreMatrix(
             ("a", "b"),
             ("vqa",),
@@ -217,7 +217,7 @@ class TestWeightedMeans:
         picks = np.random.default_rng(0).integers(0, 60, size=(4000, 60))
         rows = (picks[..., None] * 5 + np.arange(5)).reshape(4000, -1)
         ratio = np.stack(
-            [(e.values * e.weights)[rows].sum(1) / e.weights[rows].sum(1) for e in found], axis=1
+            [(e.values * e.weights)[rows].sum(1) / e.weights[rows].sum(1) for e in runs], axis=1
         )
         expected = np.array(
             [
@@ -239,8 +239,8 @@ class TestWeightedMeans:
 
     def test_a_plain_mean_of_the_values_would_have_another_width(self) -> None:
         """So that the test above could fail: accuracy is not F1."""
-        found, _ = self.runs()
-        assert found[0].linear.std() > 1.2 * found[0].values.std()
+        runs, _ = self.runs()
+        assert runs[0].linear.std() > 1.2 * runs[0].values.std()
 
     def test_categories_of_fixed_size_make_single_scores_wide_and_differences_not(self) -> None:
         """Means over ten unequal categories, against a bootstrap inside each category; two samples

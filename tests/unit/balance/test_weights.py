@@ -26,19 +26,19 @@ def test_softmax_equals_loops(values: list[float], temperature: float) -> None:
 def test_softmax_is_positive_with_mean_one_and_keeps_the_order(
     values: list[float], temperature: float
 ) -> None:
-    found = softmax_weights(np.array(values), temperature)
-    assert (found > 0).all()
-    assert found.mean() == pytest.approx(1)
-    assert (np.diff(found[np.argsort(values)]) >= -1e-12).all()
+    weights = softmax_weights(np.array(values), temperature)
+    assert (weights > 0).all()
+    assert weights.mean() == pytest.approx(1)
+    assert (np.diff(weights[np.argsort(values)]) >= -1e-12).all()
 
 
 @given(VALUES, TEMPERATURES, st.floats(-100, 100))
 def test_softmax_does_not_mind_a_common_shift(
     values: list[float], temperature: float, shift: float
 ) -> None:
-    found = softmax_weights(np.array(values), temperature)
+    weights = softmax_weights(np.array(values), temperature)
     np.testing.assert_allclose(
-        softmax_weights(np.array(values) + shift, temperature), found, rtol=1e-6, atol=1e-12
+        softmax_weights(np.array(values) + shift, temperature), weights, rtol=1e-6, atol=1e-12
     )
 
 
@@ -55,16 +55,16 @@ def test_softmax_of_equal_values_is_one() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_what_is_not_identified_takes_the_mean_and_changes_no_other_weight() -> None:
-    found = softmax_weights(np.array([0.4, NAN, -0.2, NAN]), 0.5)
-    np.testing.assert_array_equal(found[[1, 3]], [1, 1])
-    np.testing.assert_allclose(found[[0, 2]], softmax_weights(np.array([0.4, -0.2]), 0.5))
+    weights = softmax_weights(np.array([0.4, NAN, -0.2, NAN]), 0.5)
+    np.testing.assert_array_equal(weights[[1, 3]], [1, 1])
+    np.testing.assert_allclose(weights[[0, 2]], softmax_weights(np.array([0.4, -0.2]), 0.5))
     np.testing.assert_array_equal(softmax_weights(np.array([NAN, NAN]), 0.5), [1, 1])
 
 
 def test_softmax_keeps_a_leading_axis() -> None:
     rows = np.array([[0.1, 0.2, NAN], [5.0, -1.0, 0.0]])
-    found = softmax_weights(rows, 0.7)
-    for row, weights in zip(rows, found, strict=True):
+    stacked = softmax_weights(rows, 0.7)
+    for row, weights in zip(rows, stacked, strict=True):
         np.testing.assert_allclose(weights, softmax_weights(row, 0.7))
 
 
@@ -102,22 +102,22 @@ def test_the_temperature_found_is_the_smallest(
 ) -> None:
     low, high = bounds
     weights_at = lambda tau: softmax_weights(np.array(values), tau)  # noqa: E731
-    found = smallest_temperature(weights_at, low, high)
+    smallest = smallest_temperature(weights_at, low, high)
     inside = lambda tau: bool(np.all((weights_at(tau) >= low) & (weights_at(tau) <= high)))  # noqa: E731
-    assert inside(found)
-    assert all(inside(found * factor) for factor in (1.001, 1.1, 2, 10))
-    assume(found > 0.01)
-    assert not inside(found * 0.999)
+    assert inside(smallest)
+    assert all(inside(smallest * factor) for factor in (1.001, 1.1, 2, 10))
+    assume(smallest > 0.01)
+    assert not inside(smallest * 0.999)
 
 
 def test_a_narrower_range_needs_a_higher_temperature() -> None:
     values = np.array([0.9, 0.1, -0.4])
     ranges = [(0.1, 5.0), (0.4, 2.0), (0.6, 1.5), (0.9, 1.1)]
-    found = [
+    temperatures = [
         smallest_temperature(lambda tau: softmax_weights(values, tau), *bounds) for bounds in ranges
     ]
-    assert found == sorted(found)
-    assert len(set(found)) == len(found)
+    assert temperatures == sorted(temperatures)
+    assert len(set(temperatures)) == len(temperatures)
 
 
 def test_equal_values_are_in_range_at_any_temperature() -> None:

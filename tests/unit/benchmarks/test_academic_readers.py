@@ -240,7 +240,7 @@ def test_refcoco_caption_merges_both_sets_by_image_in_segments(
     ]
     assert said(first)[-1] == "Third person from right.", "region 2 before region 7"
     assert said(rest)[0].startswith("<image>\nPlease provide a short description")
-    assert said(rest)[1::2] == ["Red hat.", "A bench that stands in the sun."]
+    assert said(rest)[1::2] == ["Red hat.", "A bench right in the sun."]
 
 
 @pytest.mark.parametrize("form", [raw_files.refcoco, raw_files.refcoco_hub])

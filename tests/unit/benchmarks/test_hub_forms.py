@@ -228,10 +228,10 @@ def test_test_regions_of_lmms_lab_are_those_of_the_release(
     for task in ("RefCOCO-caption", "RefCOCO-bbox"):
         ours, theirs = read(raw, task, split, "lmms"), read(original, task, split, "original")
         assert [r["image"] for r in ours] == [r["image"] for r in theirs] != []
-        place = (
+        index = (
             1 if task == "RefCOCO-caption" else 0
         )  # the other text is the box, which the copy has made smaller
-        assert [said(r)[place] for r in ours] == [said(r)[place] for r in theirs]
+        assert [said(r)[index] for r in ours] == [said(r)[index] for r in theirs]
 
 
 def test_the_box_of_lmms_lab_is_measured_in_its_image(raw: Path) -> None:

@@ -63,9 +63,9 @@ def vicuna(directory: Path) -> LlamaForCausalLM:
         "pytorch_model-00001-of-00002.bin": names[:7],
         "pytorch_model-00002-of-00002.bin": names[7:],
     }
-    for file, own in shards.items():
-        torch.save({name: weights[name] for name in own}, directory / file)
-    places = {name: file for file, own in shards.items() for name in own}
+    for file, parameters in shards.items():
+        torch.save({name: weights[name] for name in parameters}, directory / file)
+    places = {name: file for file, parameters in shards.items() for name in parameters}
     (directory / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}))
     tokens = Tokenizer(
         models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>")

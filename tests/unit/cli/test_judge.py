@@ -122,14 +122,14 @@ def test_dry_run_shows_the_cost_and_does_nothing(
     shown = cotbal(
         "judge", path, "--model", "m", "--dry-run", "--price-in", 10, "--price-out", 30, "--json"
     )
-    found = json.loads(shown.out)
-    assert found["requests"] == 6
-    assert found["expected"]["output"] == 6 * 256
-    assert found["most"]["output"] == 6 * 1024
+    content = json.loads(shown.out)
+    assert content["requests"] == 6
+    assert content["expected"]["output"] == 6 * 256
+    assert content["most"]["output"] == 6 * 1024
     sent = sum(len(text.encode()) for text in written(tmp_path).values())
-    assert sent < found["expected"]["input"] < found["most"]["input"] / 2
-    cost = (10 * found["expected"]["input"] + 30 * found["expected"]["output"]) / 1e6
-    assert found["expected"]["usd"] == pytest.approx(cost, rel=1e-3)
+    assert sent < content["expected"]["input"] < content["most"]["input"] / 2
+    cost = (10 * content["expected"]["input"] + 30 * content["expected"]["output"]) / 1e6
+    assert content["expected"]["usd"] == pytest.approx(cost, rel=1e-3)
     text = cotbal("judge", path, "--model", "m", "--dry-run").out
     assert "tokens read" in text
     assert "$" not in text
@@ -145,10 +145,10 @@ def test_both_orders(cotbal: Command, server: JudgeServer, tmp_path: Path) -> No
     ][-1]["score"] == pytest.approx(700 / 9)
     refused = cotbal("judge", path, "--swap", "--no-cap")
     refused.expect(RunError, None, "swap: was False, is True", "--change-judge")
-    found = json.loads(cotbal("judge", path, "--swap", "--change-judge", "--no-cap", "--json").out)[
-        "sets"
-    ]["a.jsonl"]
-    assert found[-1]["score"] == 100
+    content = json.loads(
+        cotbal("judge", path, "--swap", "--change-judge", "--no-cap", "--json").out
+    )["sets"]["a.jsonl"]
+    assert content[-1]["score"] == 100
     assert len(server.asked) == 12
 
 
@@ -287,7 +287,7 @@ def process(*arguments: object, **environment: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_killed_in_the_middle_it_goes_on_and_asks_nothing_twice(
+def test_killed_in_the_middle_it_resumes_and_asks_nothing_twice(
     server: JudgeServer, tmp_path: Path, number: signal.Signals
 ) -> None:
     """All but the one request that was under way."""
@@ -335,7 +335,7 @@ def test_the_key_is_in_no_file_and_in_nothing_that_is_shown(
 
 
 def test_in_the_middle_of_a_job(cotbal: Command, server: JudgeServer, tmp_path: Path) -> None:
-    """`balance` stops after the probes, `judge` judges them, and the same `balance` goes on to
+    """`balance` stops after the probes, `judge` judges them, and the same `balance` continues to
     weights.
     """
     recipe = write_mixture(tmp_path / "mixture", unbalanced=False)
@@ -360,10 +360,10 @@ def test_in_the_middle_of_a_job(cotbal: Command, server: JudgeServer, tmp_path: 
     assert float(rows["full:ocr"]) == pytest.approx(
         sets["probes/full-ocr, ocr, validation"][0]["score"]
     )
-    found = json.loads((root / "probes/full-ocr/scores/ocr.validation.json").read_text())[
+    content = json.loads((root / "probes/full-ocr/scores/ocr.validation.json").read_text())[
         "metrics"
     ]["judge"]
-    assert read_measured(found).linear.mean() == pytest.approx(found["score"])
+    assert read_measured(content).linear.mean() == pytest.approx(content["score"])
     assert json.loads((root / "balance.json").read_text())["intervals"] is not None
     # An answer that several probes gave is judged once.
     asked = len(server.asked)
@@ -388,8 +388,8 @@ def test_final_models_wait_for_the_judge_too(
     compared = cotbal("compare", *options)
     assert compared.code == 0, compared.err
     results = (tmp_path / "runs/small/comparison/results.csv").read_text().splitlines()
-    place = results[0].split(",").index("ocr:test.judge")
-    scores = np.array([float(line.split(",")[place]) for line in results[1:]])
+    column = results[0].split(",").index("ocr:test.judge")
+    scores = np.array([float(line.split(",")[column]) for line in results[1:]])
     assert len(scores) == 2
     assert np.all((scores > 10) & (scores <= 100))
     assert cotbal("train", recipe, *ON).code == 0

@@ -118,8 +118,8 @@ def without_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     done = subprocess.run(
         argv, cwd=directory, env=environment(), capture_output=True, text=True, check=True
     )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
 def environment() -> dict[str, str]:
@@ -138,9 +138,9 @@ def test_weights_of_a_table_need_no_more_than_the_table(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text(SCORES)
     argv = [sys.executable, "-c", COMMAND, "weights", "--scores", "scores.csv", "--json"]
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout)
-    assert set(found["weights"]) == {"a", "b"}
-    assert sum(found["weights"].values()) == pytest.approx(2)
+    content = json.loads(done.stdout)
+    assert set(content["weights"]) == {"a", "b"}
+    assert sum(content["weights"].values()) == pytest.approx(2)
     assert done.stderr == ""
 
 
@@ -164,7 +164,7 @@ def cpu_seconds(argv: list[str], directory: Path) -> float:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(
+def test_ctrl_c_stops_cleanly_and_says_how_to_resume(
     recipe_path: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     slow = tmp_path / "slow"
@@ -201,7 +201,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(
     assert "Traceback" not in errors
 
 
-def test_a_full_disk_is_a_message_that_says_how_to_go_on(tmp_path: Path) -> None:
+def test_a_full_disk_is_a_message_that_says_how_to_resume(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text(SCORES)
     argv = [sys.executable, "-c", COMMAND, "weights", "--scores", "scores.csv"]
     with Path("/dev/full").open("w") as full:
@@ -215,7 +215,7 @@ def test_a_full_disk_is_a_message_that_says_how_to_go_on(tmp_path: Path) -> None
 
 
 def test_a_command_that_is_not_on_the_path_is_named_by_the_way_to_it(tmp_path: Path) -> None:
-    """As `make demo` calls it: what is to be typed to go on must work as it stands."""
+    """As `make demo` calls it: the command that resumes must work as printed."""
     program = tmp_path / "bin" / "cotbal"
     program.parent.mkdir()
     program.write_text(f"#!{sys.executable}\n{COMMAND}\n")

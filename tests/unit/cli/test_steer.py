@@ -43,12 +43,12 @@ def test_weights_changes_guards_and_headroom_are_printed(cotbal: Any, trials: Pa
 
 def test_json_holds_choice_and_response(cotbal: Any, trials: Path) -> None:
     ended = cotbal("steer", "--trials", trials, "--goal", "ocr, chart", "--json")
-    found = json.loads(ended.out)
-    assert found["goal"] == "ocr,chart"
-    assert {guard["task"] for guard in found["guards"]} == {"vqa", "caption"}
-    assert set(found["response"]["slopes"]["vqa"]) == set(NAMES)
-    assert found["response"]["out_of_sample"]["mirrored_pairs"]
-    assert found["headroom"]["gain"]["interval"][0] >= 0
+    content = json.loads(ended.out)
+    assert content["goal"] == "ocr,chart"
+    assert {guard["task"] for guard in content["guards"]} == {"vqa", "caption"}
+    assert set(content["response"]["slopes"]["vqa"]) == set(NAMES)
+    assert content["response"]["out_of_sample"]["mirrored_pairs"]
+    assert content["headroom"]["gain"]["interval"][0] >= 0
 
 
 def test_files_are_written_and_a_prediction_is_never_replaced(
@@ -75,9 +75,9 @@ def test_files_are_written_and_a_prediction_is_never_replaced(
 
 def test_equal_weights_are_an_answer(cotbal: Any, tmp_path: Path) -> None:
     (tmp_path / "flat.csv").write_text(trials_of(np.zeros((4, 4)), -3.0, 0.01).to_csv())
-    found = json.loads(cotbal("steer", "--trials", "flat.csv", "--json").out)
-    assert found["keep_equal"]
-    assert set(found["weights"].values()) == {1.0}
+    content = json.loads(cotbal("steer", "--trials", "flat.csv", "--json").out)
+    assert content["keep_equal"]
+    assert set(content["weights"].values()) == {1.0}
 
 
 def test_the_tables_of_olmix(cotbal: Any, tmp_path: Path) -> None:
@@ -184,10 +184,10 @@ def test_from_a_run_directory_to_a_final_model(cotbal: Command, tried: Path) -> 
 
 
 def test_json_of_a_run_directory(cotbal: Command, tried: Path) -> None:
-    found = json.loads(cotbal("steer", RUN, "--goal", "count,ocr", "--json").out)
-    assert found["goal"] == "ocr,count"
-    assert set(found["changes"]) == {"ocr", "vqa", "count", "chat"}
-    assert Path(found["files"]["Weights"]) == RUN / "response" / "weights-ocr+count.json"
+    content = json.loads(cotbal("steer", RUN, "--goal", "count,ocr", "--json").out)
+    assert content["goal"] == "ocr,count"
+    assert set(content["changes"]) == {"ocr", "vqa", "count", "chat"}
+    assert Path(content["files"]["Weights"]) == RUN / "response" / "weights-ocr+count.json"
     worst = cotbal("steer", RUN, "--goal", "worst")
     assert "--alone" in worst.out, "how to get single-task models"
 

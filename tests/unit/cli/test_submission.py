@@ -62,13 +62,13 @@ def test_answers_become_the_file_for_the_server(setup: Setup, cotbal: Command) -
     assert "warning  test-dev: 2 questions, 107,394 expected" in ended.out
     assert "runs/final/cotbal: " in ended.out
     given = setup.answers()
-    assert [each["id"] for each in given] == [9001, 9000]
+    assert [answer["id"] for answer in given] == [9001, 9000]
     sent = json.loads((setup.directory / "submission.json").read_text())
-    assert [each["question_id"] for each in sent] == [9000, 12000, 9001]
+    assert [answer["question_id"] for answer in sent] == [9000, 12000, 9001]
     assert sent[1]["answer"] == ""
 
 
-def test_a_stopped_command_goes_on_where_it_was(
+def test_a_stopped_command_resumes_where_it_was(
     setup: Setup, cotbal: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cotbal.benchmarks.submission.command.PIECE", 1)
@@ -79,12 +79,12 @@ def test_a_stopped_command_goes_on_where_it_was(
     ended = cotbal("submission", setup.run, "--raw", setup.raw, "--on", "inline", "--json")
     assert ended.code == 0, ended.err
     assert setup.answers()[0] == {"id": 9001, "answer": "Two Cats"}
-    assert [each["id"] for each in setup.answers()] == [9001, 9000]
+    assert [answer["id"] for answer in setup.answers()] == [9001, 9000]
     (file,) = json.loads(ended.out)["files"]
     assert {"question_id": 9001, "answer": "2 cats"} in json.loads(Path(file["file"]).read_text())
 
 
-def test_a_model_that_cannot_be_loaded_is_told_and_tried_again(
+def test_a_model_that_cannot_be_loaded_is_reported_and_tried_again(
     setup: Setup, cotbal: Command
 ) -> None:
     weights = setup.run / "checkpoint/model.safetensors"
@@ -113,7 +113,7 @@ def test_answers_of_another_model_are_not_passed_off_as_its_own(
     assert (setup.directory / "submission.json").exists()
 
 
-def test_what_is_missing_is_told_in_one_sentence(setup: Setup, cotbal: Command) -> None:
+def test_what_is_missing_is_reported_in_one_sentence(setup: Setup, cotbal: Command) -> None:
     none = setup.raw / "none"
     for run, more, code, name in (
         (setup.run.parent, (), None, setup.run.parent),

@@ -46,7 +46,7 @@ def test_version(cotbal: Command) -> None:
 
 
 def helps(node: Any, *verbs: str) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every verb, and all that its page says of its parameters as they stand in the source."""
+    """Every verb, and all that its page says of its parameters as in the source."""
     yield (
         verbs,
         " ".join(
@@ -61,7 +61,7 @@ HELPS = {verbs: text for verbs, text in helps(typer.main.get_command(app)) if "<
 
 
 @pytest.mark.parametrize("verbs", HELPS, ids=" ".join)
-def test_a_help_page_shows_what_stands_in_angles(
+def test_a_help_page_shows_what_is_in_angles(
     cotbal: Command, monkeypatch: Any, verbs: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv(
@@ -75,9 +75,9 @@ def test_a_help_page_shows_what_stands_in_angles(
 def test_check(cotbal: Command, recipe_path: Path) -> None:
     ended = cotbal("check", recipe_path, "--json")
     assert ended.code == 0
-    found = json.loads(ended.out)
-    assert found["errors"] == []
-    assert {(t["task"], t["split"], t["records"]) for t in found["tasks"]} >= {
+    content = json.loads(ended.out)
+    assert content["errors"] == []
+    assert {(t["task"], t["split"], t["records"]) for t in content["tasks"]} >= {
         ("ocr", "train", 64),
         ("chat", "test", 40),
     }
@@ -96,8 +96,8 @@ def test_check_lists_every_problem_and_fails(cotbal: Command, recipe_path: Path)
 def test_plan(cotbal: Command, recipe_path: Path) -> None:
     ended = cotbal("plan", recipe_path, "portions.mini=1/4", "--json", "--weighting", "ew")
     assert ended.code == 0
-    found = json.loads(ended.out)
-    assert [r["name"] for r in found["runs"]] == [
+    content = json.loads(ended.out)
+    assert [r["name"] for r in content["runs"]] == [
         "mini",
         "full:ocr",
         "full:vqa",
@@ -106,10 +106,10 @@ def test_plan(cotbal: Command, recipe_path: Path) -> None:
         "mini",
         "ew",
     ]
-    assert found["probe_share"] == pytest.approx((1 + 5 / 4) * 3 / 4)
-    assert found["replicate_share"] == pytest.approx(2 / 4 * 3 / 4)
-    assert 0 < found["expected_half_width"] < 1
-    assert any("minis under 1000" in line for line in found["warnings"])
+    assert content["probe_share"] == pytest.approx((1 + 5 / 4) * 3 / 4)
+    assert content["replicate_share"] == pytest.approx(2 / 4 * 3 / 4)
+    assert 0 < content["expected_half_width"] < 1
+    assert any("minis under 1000" in line for line in content["warnings"])
     shown = cotbal("plan", recipe_path).out
     assert "x the final run" in shown
     assert SAMPLING_ONLY not in shown
@@ -123,18 +123,18 @@ def test_plan_says_where_to_spend_the_next_run(cotbal: Command, recipe_path: Pat
     shown = cotbal("plan", recipe_path, "--next").out
     for change in ("balance.replicates=4", "balance.seeds=[0, 1]", "portions.mini=1/4"):
         assert change in shown
-    found = json.loads(cotbal("plan", recipe_path, "--next", "--json").out)["next"]
-    assert [step["step"] for step in found["steps"]] == ["replicate", "seed", "mini", "samples"]
-    assert found["half_width"] > 0
+    content = json.loads(cotbal("plan", recipe_path, "--next", "--json").out)["next"]
+    assert [step["step"] for step in content["steps"]] == ["replicate", "seed", "mini", "samples"]
+    assert content["half_width"] > 0
 
 
 def test_plan_predicts_the_time_on_a_number_of_gpus(cotbal: Command, recipe_path: Path) -> None:
     shown = cotbal("plan", recipe_path, "--gpus", "2", "--on", "slurm").out
     assert re.search(r"\b7 runs .* 2 GPUs .*slurm", shown)
     ended = cotbal("plan", recipe_path, "--gpus", "2", "--json")
-    found = json.loads(ended.out)["forecast"]
-    assert found["makespan"] >= found["bound"] > 0
-    assert found["on"] == "processes"
+    content = json.loads(ended.out)["forecast"]
+    assert content["makespan"] >= content["bound"] > 0
+    assert content["on"] == "processes"
 
 
 def test_cancel_of_a_directory_in_which_nothing_runs(cotbal: Command, recipe_path: Path) -> None:
@@ -203,19 +203,19 @@ def test_rescore(
 
     ended = cotbal("rescore", "run", "--json")
     assert ended.code == 0, ended.err
-    found = json.loads(ended.out)
-    changed = [each for each in found["scores"] if each["before"] != each["after"]]
-    assert {(each["task"], each["metric"]) for each in changed} == {("ocr", "own_metric.exact")}
-    assert all(each["after"] == pytest.approx(0.5 + each["before"] / 2) for each in changed)
+    content = json.loads(ended.out)
+    changed = [score for score in content["scores"] if score["before"] != score["after"]]
+    assert {(score["task"], score["metric"]) for score in changed} == {("ocr", "own_metric.exact")}
+    assert all(score["after"] == pytest.approx(0.5 + score["before"] / 2) for score in changed)
     lines = Path("run/scores.csv").read_text().splitlines()
     table = {line.split(",")[0]: line.split(",")[1] for line in lines}
     assert float(table["mini"]) == next(
-        each["after"]
-        for each in changed
-        if each["run"] == "probes/mini" and each["split"] == "validation"
+        score["after"]
+        for score in changed
+        if score["run"] == "probes/mini" and score["split"] == "validation"
     )
-    assert found["before"] == before["weights"] != found["after"]
-    assert json.loads(Path("run/weights.json").read_text())["weights"] == found["after"]
+    assert content["before"] == before["weights"] != content["after"]
+    assert json.loads(Path("run/weights.json").read_text())["weights"] == content["after"]
     assert "<code>cotbal rescore run</code>" not in page.read_text()
     cotbal("rescore", "nowhere").expect(RunError, None, "nowhere")
 
@@ -229,7 +229,7 @@ def test_run(cotbal: Command, recipe_path: Path, tmp_path: Path) -> None:
     assert (tmp_path / "here" / "final" / "ew" / "outcome.json").exists()
 
 
-def test_a_place_that_takes_no_files_is_told_in_one_sentence(
+def test_a_place_that_takes_no_files_is_reported_in_one_sentence(
     cotbal: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("mine")
@@ -351,12 +351,12 @@ def test_overall_from_any_table(cotbal: Command, tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text(RESULTS)
     ended = cotbal("overall", "--results", "r.csv", "--baseline", "STL", "--json")
     assert ended.code == 0
-    found = json.loads(ended.out)["methods"]
-    assert found["EW"]["tasks"] == pytest.approx({"ocr": 20, "vqa": 25})
-    assert found["EW"]["improvement"] == pytest.approx(22.5)
-    assert (found["TLA"]["improvement"], found["TLA"]["error"]) == pytest.approx((-10, 10))
-    assert found["TLA"]["tasks"] == pytest.approx({"ocr": -20, "vqa": 0})
-    assert set(found) == {"STL", "EW", "TLA"}
+    content = json.loads(ended.out)["methods"]
+    assert content["EW"]["tasks"] == pytest.approx({"ocr": 20, "vqa": 25})
+    assert content["EW"]["improvement"] == pytest.approx(22.5)
+    assert (content["TLA"]["improvement"], content["TLA"]["error"]) == pytest.approx((-10, 10))
+    assert content["TLA"]["tasks"] == pytest.approx({"ocr": -20, "vqa": 0})
+    assert set(content) == {"STL", "EW", "TLA"}
     shown = cotbal("overall", "--results", "r.csv", "--baseline", "EW").out
     assert "Relative change against EW" in shown
     assert "-16.67" in shown
@@ -369,10 +369,10 @@ SIMPLE = (
 
 def test_weights_of_the_simple_form_and_of_several_seeds(cotbal: Command, tmp_path: Path) -> None:
     (tmp_path / "simple.csv").write_text(SIMPLE)
-    found = json.loads(cotbal("weights", "--scores", "simple.csv", "--json").out)
-    assert (found["form"], found["seeds"]) == ("simple", 1)
-    assert found["difficulty"] == pytest.approx([0.5, 0.25])
-    assert found["weight_intervals"] == {"a": None, "b": None}
+    content = json.loads(cotbal("weights", "--scores", "simple.csv", "--json").out)
+    assert (content["form"], content["seeds"]) == ("simple", 1)
+    assert content["difficulty"] == pytest.approx([0.5, 0.25])
+    assert content["weight_intervals"] == {"a": None, "b": None}
     (tmp_path / "other.csv").write_text(SIMPLE.replace("0.6,0.3", "0.62,0.31"))
     two = cotbal("weights", "--scores", "simple.csv", "--scores", "other.csv", "--json")
     assert json.loads(two.out)["seeds"] == 2
@@ -384,9 +384,9 @@ def test_weights_of_a_table_with_replicates(cotbal: Command, tmp_path: Path) -> 
     rows = "solo-mini:a#2,0.31,\nsolo-mini:b#2,,0.27\nsolo-mini:a#3,0.27,\nsolo-mini:b#3,,0.32\n"
     (tmp_path / "replicates.csv").write_text(SIMPLE + rows)
     (tmp_path / "plain.csv").write_text(SIMPLE.replace("0.6,0.3", "0.62,0.31"))
-    found = json.loads(cotbal("weights", "--scores", "replicates.csv", "--json").out)
-    assert (found["seeds"], found["replicates"]) == (1, 3)
-    assert found["weight_intervals"]["a"] is not None
+    content = json.loads(cotbal("weights", "--scores", "replicates.csv", "--json").out)
+    assert (content["seeds"], content["replicates"]) == (1, 3)
+    assert content["weight_intervals"]["a"] is not None
     tables = ("--scores", "replicates.csv", "--scores", "plain.csv")
     ended = cotbal("weights", *tables, "--out", "both", "--json")
     assert ended.code == 0, ended.err
@@ -439,11 +439,11 @@ def test_agree(cotbal: Command, recipe_path: Path) -> None:
         "half",
     )
     assert cotbal(*half, *ON).code == 0
-    found = json.loads(cotbal("agree", "full", "half", "--json").out)
-    assert found["units"] == ["ocr", "vqa", "count"]
-    low, high = found["correlation"]["interval"]
-    assert -1 <= low <= found["correlation"]["value"] <= high <= 1
-    assert set(found["differences"]) == set(found["units"])
+    content = json.loads(cotbal("agree", "full", "half", "--json").out)
+    assert content["units"] == ["ocr", "vqa", "count"]
+    low, high = content["correlation"]["interval"]
+    assert -1 <= low <= content["correlation"]["value"] <= high <= 1
+    assert set(content["differences"]) == set(content["units"])
     same = cotbal("agree", "full", "full")
     assert (
         "rank correlation 1.00 [1.00, 1.00], largest difference 0.00 [0.00, 0.00], 3 units"
@@ -568,8 +568,8 @@ def test_suggest_mini(cotbal: Command, recipe_path: Path, tmp_path: Path) -> Non
             "task_tokens": dict.fromkeys(losses, 5),
         }
         append_jsonl(RunDir(tmp_path / "run").final("ew").training, line)
-    found = json.loads(cotbal(*arguments, "--json").out)["mini"]
-    assert found["elbows"] == pytest.approx({"ocr": 0.125, "vqa": 0.25}, abs=0.03)
-    assert found["rate"] in ("1/4", "1/3")
-    assert found["records"]["count"] >= 16
+    content = json.loads(cotbal(*arguments, "--json").out)["mini"]
+    assert content["elbows"] == pytest.approx({"ocr": 0.125, "vqa": 0.25}, abs=0.03)
+    assert content["rate"] in ("1/4", "1/3")
+    assert content["records"]["count"] >= 16
     assert "Suggested mini" in cotbal(*arguments).out

@@ -109,10 +109,10 @@ def test_a_template_that_rewrites_the_past_is_rejected() -> None:
 
 
 def test_parts_keep_text_and_images_in_order() -> None:
-    found = messages(
+    made = messages(
         (Turn("user", "Compare <image> and\n<image>\nplease"), Turn("assistant", "Same."))
     )
-    assert found[0]["content"] == [
+    assert made[0]["content"] == [
         {"type": "text", "text": "Compare "},
         {"type": "image"},
         {"type": "text", "text": " and\n"},

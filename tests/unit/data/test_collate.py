@@ -60,9 +60,9 @@ def learnt(collator: Collator, rows: list[Row]) -> list[str]:
 
 
 def test_only_answers_and_their_ends_carry_loss(collator: Collator) -> None:
-    found = learnt(collator, [IMAGE, TEXT, TURNS, TWO, LATE])
+    tokens = learnt(collator, [IMAGE, TEXT, TURNS, TWO, LATE])
     end = collator.tokenizer.eos_token
-    assert found == [
+    assert tokens == [
         f"blue{end}",
         f"abigdrum{end}",
         f"drum{end}tree{end}",

@@ -270,8 +270,8 @@ BAD: dict[str, tuple[Any, str, str]] = {  # a row, the code of its error, what t
 @pytest.mark.parametrize("name", BAD)
 def test_problem(name: str) -> None:
     raw, code, named = BAD[name]
-    found, message = only_problem(raw)
-    assert found == code
+    found_code, message = only_problem(raw)
+    assert found_code == code
     assert named in message
 
 
@@ -445,8 +445,8 @@ def test_unread_keys_of_turns_and_parts() -> None:
 
 
 def test_every_problem_of_a_record_is_named() -> None:
-    found = problems(llava(id=[1], task={}, image=4, answer=""))
-    assert [str(problem).split(":")[0] for problem in found] == [
+    listed = problems(llava(id=[1], task={}, image=4, answer=""))
+    assert [str(problem).split(":")[0] for problem in listed] == [
         "conversations[1].value",
         "image",
         "id",

@@ -23,7 +23,7 @@ from helpers.record_rows import llava, write
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
 def test_rows_are_numbered_from_one(tmp_path: Path, suffix: str) -> None:
-    rows = [llava(str(place)) for place in range(150)]
+    rows = [llava(str(number)) for number in range(150)]
     path = write(tmp_path / f"a.{suffix}", rows)
     assert list(read_rows(path)) == list(enumerate(rows, 1))
 
@@ -31,9 +31,9 @@ def test_rows_are_numbered_from_one(tmp_path: Path, suffix: str) -> None:
 def test_lines_are_numbered_as_an_editor_does(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\n{"a": 2}\nnot json\n\xff\n{"a": 3}')
-    found = list(read_rows(path))
-    problems = [row for row in found if isinstance(row, Problem)]
-    assert [row for row in found if not isinstance(row, Problem)] == [
+    rows = list(read_rows(path))
+    problems = [row for row in rows if isinstance(row, Problem)]
+    assert [row for row in rows if not isinstance(row, Problem)] == [
         (1, {"a": 1}),
         (3, {"a": 2}),
         (6, {"a": 3}),
@@ -88,7 +88,7 @@ def test_problem_of_a_whole_file(
 def test_json_is_recognised_by_its_content(
     tmp_path: Path, name: str, encoding: str, lines: bool
 ) -> None:
-    rows = [llava(str(place), answer="Straße \u2028 ✓ 😀") for place in range(300)]
+    rows = [llava(str(number), answer="Straße \u2028 ✓ 😀") for number in range(300)]
     text = json.dumps(rows, ensure_ascii=False, indent=1)
     if lines:
         text = "".join(f"{json.dumps(row, ensure_ascii=False)}\r\n" for row in rows)
@@ -124,7 +124,7 @@ def test_missing_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
 def test_a_reader_says_how_far_it_is(tmp_path: Path, suffix: str) -> None:
-    path = write(tmp_path / f"a.{suffix}", [llava(str(place)) for place in range(1100)])
+    path = write(tmp_path / f"a.{suffix}", [llava(str(number)) for number in range(1100)])
     calls: list[tuple[int, int]] = []
     list(read_rows(path, lambda done, total: calls.append((done, total))))
     assert len(calls) > 2
@@ -145,7 +145,7 @@ def test_an_arrow_stream_that_breaks_off(tmp_path: Path) -> None:
 
 
 def saved_stream(path: Path, rows: int, chunk: int = 100) -> Path:
-    table = pa.Table.from_pylist([llava(str(place)) for place in range(rows)])
+    table = pa.Table.from_pylist([llava(str(number)) for number in range(rows)])
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=chunk)
     return path
@@ -168,7 +168,7 @@ def test_damaged_columns_do_not_end_the_process(tmp_path: Path, suffix: str) -> 
     """Most damages of offsets, lengths and metadata ended it, with SIGSEGV or SIGBUS."""
     path = tmp_path / f"a.{suffix}"
     whole = (
-        write(path, [llava(str(place)) for place in range(200)])
+        write(path, [llava(str(row)) for row in range(200)])
         if suffix == "parquet"
         else (saved_stream(path, 200))
     )
@@ -248,9 +248,9 @@ def test_what_is_no_json_array(text: str) -> None:
 @pytest.mark.parametrize("suffix", ["json", "jsonl"])
 def test_integers_of_any_size(tmp_path: Path, suffix: str) -> None:
     rows = [{"id": i, "share": 0.5} for i in (1, 2**63 - 1, 2**64 + 1, -(2**70), 5)]
-    found = list(read_rows(write(tmp_path / f"a.{suffix}", rows)))
-    assert found == list(enumerate(rows, 1))
-    assert {type(row["share"]) for _, row in found} == {float}
+    read = list(read_rows(write(tmp_path / f"a.{suffix}", rows)))
+    assert read == list(enumerate(rows, 1))
+    assert {type(row["share"]) for _, row in read} == {float}
 
 
 def test_large_integers_of_wide_text() -> None:
@@ -262,7 +262,7 @@ def test_large_integers_of_wide_text() -> None:
 def test_broken_json_behind_a_large_integer(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(f'[{{"id": 1}}, {{"id": {2**64}}}, {{"id": }}]')
-    *found, problem = read_rows(path)
-    assert found == [(1, {"id": 1}), (2, {"id": 2**64})]
+    *rows, problem = read_rows(path)
+    assert rows == [(1, {"id": 1}), (2, {"id": 2**64})]
     assert isinstance(problem, Problem)
     assert (problem.number, problem.code) == (3, "broken-file")

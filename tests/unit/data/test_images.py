@@ -173,8 +173,8 @@ def test_open_names_the_file(tmp_path: Path, name: str, code: str) -> None:
 
 def test_problems_of_many(tmp_path: Path) -> None:
     image(tmp_path / "good.png")
-    names = [f"none{place}.png" if place % 2 else "good.png" for place in range(600)]
+    names = [f"none{number}.png" if number % 2 else "good.png" for number in range(600)]
     done: list[int] = []
-    found = problems_of_images(tmp_path, names, True, progress=done.append)
-    assert set(found) == set(names) - {"good.png"}
+    by_name = problems_of_images(tmp_path, names, True, progress=done.append)
+    assert set(by_name) == set(names) - {"good.png"}
     assert done == [256, 512, 600]

@@ -20,9 +20,9 @@ SHORT = "Answer in one word."
 )
 def test_an_instruction_is_given_once(asked: str, expected: str) -> None:
     turns = (Turn("system", SHORT), Turn("user", asked), Turn("assistant", "frog"))
-    found = with_instruction(turns, SHORT)
-    assert found == (turns[0], Turn("user", expected), turns[2])
-    assert with_instruction(found, f"{SHORT}\n") == found
+    instructed = with_instruction(turns, SHORT)
+    assert instructed == (turns[0], Turn("user", expected), turns[2])
+    assert with_instruction(instructed, f"{SHORT}\n") == instructed
 
 
 def test_later_turns_get_none() -> None:

@@ -16,9 +16,9 @@ from helpers.errors import raises
 
 
 def test_batches_come_in_the_order_that_was_asked_for_from_other_processes() -> None:
-    found = list(made(range(7), lambda item: (item * item, os.getpid()), 2))
-    assert [square for square, _ in found] == [0, 1, 4, 9, 16, 25, 36]
-    makers = {process for _, process in found}
+    batches = list(made(range(7), lambda item: (item * item, os.getpid()), 2))
+    assert [square for square, _ in batches] == [0, 1, 4, 9, 16, 25, 36]
+    makers = {process for _, process in batches}
     assert len(makers) == 2
     assert os.getpid() not in makers
 

@@ -19,12 +19,12 @@ class Rows:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, place: int) -> dict[str, Any]:
-        return {"row": range(self.count)[place]}
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"row": range(self.count)[index]}
 
 
 def order(rows: Shuffled) -> list[int]:
-    return [rows[place]["row"] for place in range(len(rows)) if FILLER not in rows[place]]
+    return [rows[number]["row"] for number in range(len(rows)) if FILLER not in rows[number]]
 
 
 @pytest.mark.parametrize("at_once", [1, 4, 12])
@@ -44,7 +44,7 @@ def test_the_order_is_that_of_one_process(at_once: int, epoch: int) -> None:
 def test_an_epoch_is_filled_up_to_whole_rounds(count: int, at_once: int, length: int) -> None:
     rows = Shuffled(Rows(count), 0, at_once)
     assert len(rows) == length
-    assert [FILLER in rows[place] for place in range(length)] == [False] * count + [True] * (
+    assert [FILLER in rows[number] for number in range(length)] == [False] * count + [True] * (
         length - count
     )
     assert sorted(order(rows)) == list(range(count))

@@ -45,19 +45,19 @@ def from_the_first_token(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_rows_stand_one_behind_the_other() -> None:
-    found = pack(batch_of([3, 2, 4, 1]), 5, PADDING)
-    assert found["input_ids"].tolist() == [[1, 2, 3, 101, 102], [201, 202, 203, 204, 301]]
-    assert found["position_ids"].tolist() == [[0, 1, 2, 0, 1], [0, 1, 2, 3, 0]]
-    assert found["task_ids"].tolist() == [[0, 0, 0, 1, 1], [2, 2, 2, 2, 3]]
-    assert found["labels"].tolist() == [[-100, 2, 3, -100, 102], [-100, 202, 203, 204, -100]]
-    assert "attention_mask" not in found
+    packed = pack(batch_of([3, 2, 4, 1]), 5, PADDING)
+    assert packed["input_ids"].tolist() == [[1, 2, 3, 101, 102], [201, 202, 203, 204, 301]]
+    assert packed["position_ids"].tolist() == [[0, 1, 2, 0, 1], [0, 1, 2, 3, 0]]
+    assert packed["task_ids"].tolist() == [[0, 0, 0, 1, 1], [2, 2, 2, 2, 3]]
+    assert packed["labels"].tolist() == [[-100, 2, 3, -100, 102], [-100, 202, 203, 204, -100]]
+    assert "attention_mask" not in packed
 
 
 def test_what_is_left_over_is_padding_that_nobody_sees() -> None:
-    found = pack(batch_of([2, 2, 3]), 4, PADDING)
-    assert found["input_ids"].tolist() == [[1, 2, 101, 102], [201, 202, 203, PADDING]]
-    assert found["position_ids"].tolist() == [[0, 1, 0, 1], [0, 1, 2, 0]]
-    assert found["labels"][1, 3] == IGNORED
+    packed = pack(batch_of([2, 2, 3]), 4, PADDING)
+    assert packed["input_ids"].tolist() == [[1, 2, 101, 102], [201, 202, 203, PADDING]]
+    assert packed["position_ids"].tolist() == [[0, 1, 0, 1], [0, 1, 2, 0]]
+    assert packed["labels"][1, 3] == IGNORED
     longer = pack(batch_of([4, 1, 1]), 4, PADDING)
     assert longer["position_ids"].tolist() == [[0, 1, 2, 3], [0, 0, 0, 0]]
 
@@ -67,18 +67,19 @@ def test_a_row_longer_than_the_limit_stays_alone() -> None:
 
 
 def test_without_a_limit_there_is_one_row_and_no_padding() -> None:
-    found = pack(batch_of([3, 2, 4]), None, PADDING)
-    assert found["input_ids"].shape == (1, 9)
-    assert PADDING not in found["input_ids"]
+    packed = pack(batch_of([3, 2, 4]), None, PADDING)
+    assert packed["input_ids"].shape == (1, 9)
+    assert PADDING not in packed["input_ids"]
 
 
 def test_rows_that_were_padded_on_the_left_are_the_same() -> None:
     right, left = batch_of([3, 2]), batch_of([3, 2])
     for key in ("input_ids", "labels", "attention_mask"):
         left[key][1] = left[key][1].roll(1)
-    found, expected = pack(left, 5, PADDING), pack(right, 5, PADDING)
+    from_left, expected = pack(left, 5, PADDING), pack(right, 5, PADDING)
     assert all(
-        torch.equal(torch.as_tensor(found[key]), torch.as_tensor(expected[key])) for key in expected
+        torch.equal(torch.as_tensor(from_left[key]), torch.as_tensor(expected[key]))
+        for key in expected
     )
 
 
@@ -94,9 +95,9 @@ def test_masked_rows_are_counted_where_they_can_no_longer_be_seen() -> None:
 
 def test_counts_by_task_do_not_change() -> None:
     padded = with_task_ids(pad, TASKS)(rows())
-    found = pack(padded, 40, PADDING)
+    packed = pack(padded, 40, PADDING)
     assert torch.equal(
-        token_counts(found["labels"], found["task_ids"], 3),
+        token_counts(packed["labels"], packed["task_ids"], 3),
         token_counts(padded["labels"], padded["task_ids"], 3),
     )
 
@@ -129,15 +130,17 @@ def test_packed_is_padded(
     collator = packed(with_task_ids(pad, TASKS), length, PADDING)
     shapes = {tuple(collator(data[start : start + 8])["input_ids"].shape) for start in (0, 8)}
     assert all(count < 8 for count, _ in shapes)
-    found = update(checkpoint, tmp_path, 8, 2, data=data, collator=collator, loading=dict(loading))
+    packed_update = update(
+        checkpoint, tmp_path, 8, 2, data=data, collator=collator, loading=dict(loading)
+    )
     expected = update(checkpoint, tmp_path, 8, 2, data=data, loading=dict(loading))
-    assert distance(found, expected) < 1e-5
-    assert found["log"][0]["task_losses"] == pytest.approx(
+    assert distance(packed_update, expected) < 1e-5
+    assert packed_update["log"][0]["task_losses"] == pytest.approx(
         expected["log"][0]["task_losses"], rel=1e-5
     )
-    assert found["log"][0]["task_tokens"] == expected["log"][0]["task_tokens"]
-    assert found["log"][0]["masked_rows"] == expected["log"][0]["masked_rows"]
-    assert found["check"].error < 1e-3
+    assert packed_update["log"][0]["task_tokens"] == expected["log"][0]["task_tokens"]
+    assert packed_update["log"][0]["masked_rows"] == expected["log"][0]["masked_rows"]
+    assert packed_update["check"].error < 1e-3
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

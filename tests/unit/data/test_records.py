@@ -130,7 +130,7 @@ def test_a_conversion_is_used_again_until_the_source_changes(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "zeros", "no end", "letter"])
 def test_a_damaged_conversion_is_made_again(tmp_path: Path, damage: str) -> None:
-    rows = [llava(str(place), answer=f"frog {place}") for place in range(50)]
+    rows = [llava(str(number), answer=f"frog {number}") for number in range(50)]
     path, cache = write(tmp_path / "a.jsonl", rows), tmp_path / "cache"
     before = list(open_records(path, cache))
     (arrow,) = cache.iterdir()
@@ -203,7 +203,7 @@ def test_a_train_file_is_checked_again_for_evaluation(tmp_path: Path) -> None:
 
 
 def test_problems_name_file_and_record(tmp_path: Path) -> None:
-    rows = [llava(str(place), answer="" if place % 2 else "b") for place in range(60)]
+    rows = [llava(str(number), answer="" if number % 2 else "b") for number in range(60)]
     path, cache = write(tmp_path / "a.jsonl", rows), tmp_path / "cache"
     for _ in range(2):
         with raises(DataError, "invalid-records", path, "30 errors", "10 more") as error:
@@ -247,7 +247,7 @@ def test_a_missing_file_is_a_problem(tmp_path: Path) -> None:
 
 def test_embedded_images_lie_in_the_cache(tmp_path: Path) -> None:
     content = image(tmp_path / "a.png").read_bytes()
-    rows = [llava(str(place), image={"bytes": content, "path": None}) for place in range(3)]
+    rows = [llava(str(number), image={"bytes": content, "path": None}) for number in range(3)]
     path = write(tmp_path / "a.parquet", rows)
     record = open_records(path, tmp_path / "cache")[2]
     (name,) = record.images
@@ -287,7 +287,7 @@ def test_default_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_two_processes_may_convert_at_once(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", [llava(str(place)) for place in range(3000)])
+    path = write(tmp_path / "a.jsonl", [llava(str(number)) for number in range(3000)])
     program = (
         "import sys; from pathlib import Path;"
         "from cotbal.data.reading.records import open_records;"

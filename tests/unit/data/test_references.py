@@ -34,9 +34,9 @@ def path(tmp_path: Path) -> AnswerPath:
     return AnswerPath(open_tokenizer(checkpoint / "tokenizer.json", "a test"), 20)
 
 
-def check(found: Sequence[Record], metric: str, path: AnswerPath, *expected: Any) -> None:
+def check(records: Sequence[Record], metric: str, path: AnswerPath, *expected: Any) -> None:
     """Every expected error is the number of a record and what its message names."""
-    every = check_references(found, metric, path)
+    every = check_references(records, metric, path)
     assert every.warnings == ()
     assert {code for _, _, code in every.problems} <= {"unreachable-reference"}
     for (number, message, _), (wanted, *names) in zip(every.problems, expected, strict=True):
@@ -52,9 +52,9 @@ def test_references_that_can_be_answered(path: AnswerPath) -> None:
 
 def test_what_gets_lost_between_a_model_and_the_metric(path: AnswerPath) -> None:
     forms = ["bar", "café", NFD]
-    found = records("frog", NFD, ["toad", "one and twenty tokens"], "a<|box|>b", forms)
+    rows = records("frog", NFD, ["toad", "one and twenty tokens"], "a<|box|>b", forms)
     check(  # the other form of record 5 is a reference too
-        found,
+        rows,
         "exact_match",
         path,
         (2, repr(NFD), "scores 0 instead of 1", "'café'", "Unicode"),
@@ -72,16 +72,16 @@ def test_long_texts_that_score_less_when_they_are_cut_are_a_warning(
     metric: str, path: AnswerPath
 ) -> None:
     long = "a very long caption of a cat"
-    found = check_references(records("a frog", long, "the dog that"), metric, path)
-    assert found.problems == ()
-    (warning,) = found.warnings
+    report = check_references(records("a frog", long, "the dog that"), metric, path)
+    assert report.problems == ()
+    (warning,) = report.warnings
     for name in (f"{metric}: 1 references", "max_new_tokens = 20", "record 2 (28 tokens: "):
         assert name in warning
 
 
 def test_what_a_metric_does_not_look_at_may_get_lost(path: AnswerPath) -> None:
-    found = records("A. a very long text of an option", "(B) <|box|>")
-    check(found, "multiple_choice", path)
+    rows = records("A. a very long text of an option", "(B) <|box|>")
+    check(rows, "multiple_choice", path)
     check(records("[0.1,0.2,0.5,0.6] is the box"), "box_iou", path)
 
 
@@ -120,9 +120,9 @@ def test_metrics_whose_maximum_is_not_that_of_a_reference(
 
 
 def test_a_metric_of_references_that_disagree_still_loses_nothing(path: AnswerPath) -> None:
-    found = records(["frog"] * 9 + ["café"], [NFD] * 10, ["toad"] * 9 + ["one and twenty tokens"])
+    rows = records(["frog"] * 9 + ["café"], [NFD] * 10, ["toad"] * 9 + ["one and twenty tokens"])
     check(
-        found,
+        rows,
         "vqa_soft",
         path,
         (2, repr(NFD), "scores 0 instead of 1"),
@@ -131,9 +131,9 @@ def test_a_metric_of_references_that_disagree_still_loses_nothing(path: AnswerPa
 
 
 def test_what_a_judge_compares_is_a_warning(path: AnswerPath) -> None:
-    found = check_references(records("a frog", "one and twenty tokens", "a  toad"), "judge", path)
-    assert found.problems == ()
-    (warning,) = found.warnings
+    report = check_references(records("a frog", "one and twenty tokens", "a  toad"), "judge", path)
+    assert report.problems == ()
+    (warning,) = report.warnings
     for named in ("judge: 1 references", "record 2: 'one and twenty tokens' has 21 tokens"):
         assert named in warning
 
@@ -144,8 +144,8 @@ def test_records_that_the_metric_rejects_are_reported_elsewhere(path: AnswerPath
 
 
 def test_categories_that_a_metric_does_not_score_are_found_before_a_run(path: AnswerPath) -> None:
-    found = [record(i, "Yes", category="color") for i in (1, 2)]
-    ((number, message, _),) = check_references(found, "mme_cognition", path).problems
+    rows = [record(i, "Yes", category="color") for i in (1, 2)]
+    ((number, message, _),) = check_references(rows, "mme_cognition", path).problems
     assert number == 0
     assert "color" in message
 
@@ -197,9 +197,9 @@ def test_a_metric_below_its_maximum_is_a_warning(
     """A metric of a user's own may do so on purpose, as BLEU of short texts does."""
     score = "2.0 * (a == r[0]) / (1 + (len(a) < 3))"
     name = own_metric(score)
-    found = check_references(records("frog", "ox", "a"), name, path)
-    assert found.problems == ()
-    (warning,) = found.warnings
+    report = check_references(records("frog", "ox", "a"), name, path)
+    assert report.problems == ()
+    (warning,) = report.warnings
     for named in (f"{name}: 2 references of 3", "'ox' in record 2 (1)", "PARTIAL_REFERENCES"):
         assert named in warning
     name = own_metric(score, "PARTIAL_REFERENCES = True")

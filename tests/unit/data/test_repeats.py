@@ -25,7 +25,7 @@ def shuffled(counts: dict[str, int], epoch: int = 0, seed: int = 0, at_once: int
     drawn = repeats(SIZES, counts, seed)
     rows = Shuffled([{"row": row} for row in range(100)], seed, at_once, drawn)
     rows.set_epoch(epoch)
-    return [rows[place]["row"] for place in range(100)]
+    return [rows[number]["row"] for number in range(100)]
 
 
 @given(st.integers(1, 99), st.integers(1, 5), st.integers(0, 2**31))

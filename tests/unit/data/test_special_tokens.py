@@ -30,9 +30,9 @@ def test_kinds(tmp_path: Path) -> None:
     checkpoint = byte_checkpoint.write(
         tmp_path, image_token_id="<|patch|>", video_token_index="<video>"
     )
-    found = read_special_tokens(checkpoint)
-    assert found.structure == {"<s>", "</s>", "<pad>", "<|user|>", "<|patch|>", "<video>"}
-    assert found.others == {"<|box|>", "[a|b]", "<loc1>"}
+    tokens = read_special_tokens(checkpoint)
+    assert tokens.structure == {"<s>", "</s>", "<pad>", "<|user|>", "<|patch|>", "<video>"}
+    assert tokens.others == {"<|box|>", "[a|b]", "<loc1>"}
 
 
 def test_tokens_without_a_tokenizer_json(tmp_path: Path) -> None:
@@ -54,8 +54,8 @@ def test_a_checkpoint_without_readable_files_has_no_tokens(
 
 def test_a_real_checkpoint(tmp_path: Path) -> None:
     base = Path(cotbal.benchmarks.pocket.__file__).parent / "base"
-    found = read_special_tokens(Path(shutil.copytree(base, tmp_path / "base")))
-    assert found.structure == {
+    tokens = read_special_tokens(Path(shutil.copytree(base, tmp_path / "base")))
+    assert tokens.structure == {
         "<pad>",
         "<unk>",
         "<|user|>",
@@ -63,7 +63,7 @@ def test_a_real_checkpoint(tmp_path: Path) -> None:
         "<|system|>",
         "<|end|>",
     }
-    assert found.others == set()
+    assert tokens.others == set()
 
 
 def records(tmp_path: Path, *conversations: list[dict[str, object]]) -> Records:
@@ -76,7 +76,7 @@ def records(tmp_path: Path, *conversations: list[dict[str, object]]) -> Records:
 
 def test_every_text_of_a_record_is_searched(tmp_path: Path) -> None:
     system = [{"from": "system", "value": "Say <|end|>."}, *talk("A?", "b")]
-    found = records(
+    rows = records(
         tmp_path,
         talk("What?", "a frog"),
         talk("What is </s> here?", "a <b>frog</b>"),
@@ -85,7 +85,7 @@ def test_every_text_of_a_record_is_searched(tmp_path: Path) -> None:
         talk("What?", ["frog", "a </S> toad", "to</s>ad"]),
         talk("What?", "<|box|>(1,2)"),
     )
-    problems = list(problems_of_texts(found, TOKENS))
+    problems = list(problems_of_texts(rows, TOKENS))
     assert [(problem.number, problem.message.partition(": ")[0]) for problem in problems] == [
         (2, "turn 1 (user)"),
         (3, "turn 2 (assistant)"),
@@ -94,27 +94,27 @@ def test_every_text_of_a_record_is_searched(tmp_path: Path) -> None:
         (4, "turn 1 (system)"),
         (5, "answer 3"),
     ]
-    assert problems[1].file == found.source
+    assert problems[1].file == rows.source
     assert {problem.code for problem in problems} == {"special-token"}
     for named in ("'</s>'", "'frog</s>and a toad'", "'< /s>'"):
         assert named in problems[1].message
-    (warning,) = warnings_of_texts(found, TOKENS)
-    for named in (f"{found.source}: 1 of 6 records", "'<|box|>' in record 6"):
+    (warning,) = warnings_of_texts(rows, TOKENS)
+    for named in (f"{rows.source}: 1 of 6 records", "'<|box|>' in record 6"):
         assert named in warning
-    assert list(problems_of_texts(found, SpecialTokens())) == []
+    assert list(problems_of_texts(rows, SpecialTokens())) == []
 
 
 def test_records_in_several_batches_keep_their_places(tmp_path: Path) -> None:
     texts = [f"answer {i}" + "</s>" * (i in (0, 2047, 2048, 4999)) for i in range(5000)]
-    found = records(tmp_path, *(talk("What?", text) for text in texts))
-    assert [problem.number for problem in problems_of_texts(found, TOKENS)] == [1, 2048, 2049, 5000]
+    rows = records(tmp_path, *(talk("What?", text) for text in texts))
+    assert [problem.number for problem in problems_of_texts(rows, TOKENS)] == [1, 2048, 2049, 5000]
 
 
 def test_markers_of_images_are_no_special_tokens(tmp_path: Path) -> None:
     rows = [llava("a", "<image>\nWhat?")]
-    found = open_records(write(tmp_path / "data.jsonl", rows), tmp_path / "cache")
+    opened = open_records(write(tmp_path / "data.jsonl", rows), tmp_path / "cache")
     tokens = read_special_tokens(byte_checkpoint.write(tmp_path / "base"))
-    assert list(problems_of_texts(found, tokens)) == []
+    assert list(problems_of_texts(opened, tokens)) == []
 
 
 def test_instructions(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Lab:
         path.write_text(yaml.safe_dump({"name": "lab", "tasks": {"vqa": self.task}, **self.more}))
         return load_recipe(path)
 
-    def found(self) -> list[tuple[str, int, str]]:
+    def findings(self) -> list[tuple[str, int, str]]:
         report = check_texts(self.recipe(), self.root / "cache")
         return [(f.file.name, f.number, f.message) for f in report.problems]
 
@@ -58,7 +58,7 @@ def lab(tmp_path: Path) -> Lab:
 
 
 def test_a_sound_mixture(lab: Lab) -> None:
-    assert lab.found() == []
+    assert lab.findings() == []
     assert need_sound_texts(lab.recipe(), lab.root / "cache") == ()
 
 
@@ -112,17 +112,17 @@ def test_findings_are_kept_until_something_changes(
         """How often references are checked after a change."""
         calls.clear()
         change()
-        lab.found()
+        lab.findings()
         return len(calls)
 
     lab.write("validation", "ten tokens")
     assert made(lambda: None) == 2
-    found = lab.found()
+    findings = lab.findings()
     assert made(lambda: None) == 0
-    assert lab.found() == found != []
+    assert lab.findings() == findings != []
     assert made(lambda: lab.write("validation", "frog", "ten tokens")) == 1
     assert made(lambda: lab.more.update(generation={"max_new_tokens": 10})) == 2
-    assert lab.found() == []
+    assert lab.findings() == []
     assert made(lambda: lab.task.update(metric="anls", test_metrics=["exact_match"])) == 1
     for kept, broken in zip((lab.root / "cache").glob("*.references.json"), "{[" * 9, strict=False):
         kept.write_text(broken + "]" * (broken == "["))

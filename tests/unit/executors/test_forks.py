@@ -153,10 +153,10 @@ def test_after_a_change_of_the_driver_a_run_gets_a_fresh_process(
     else:
         monkeypatch.chdir(tmp_path)
     assert ok(list(outcomes)) == {"b": True}
-    found = state(second)
-    assert found["parent"] == os.getpid()
-    assert (found["mark"] == "frog") == (changed == "environment")
-    assert (found["directory"] == str(tmp_path)) == (changed == "directory")
+    second_state = state(second)
+    assert second_state["parent"] == os.getpid()
+    assert (second_state["mark"] == "frog") == (changed == "environment")
+    assert (second_state["directory"] == str(tmp_path)) == (changed == "directory")
     assert len(imports(tmp_path)) == 2
 
 

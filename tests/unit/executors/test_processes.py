@@ -146,7 +146,7 @@ def test_a_run_of_several_gpus_takes_them_together(
 ) -> None:
     """The large one gets two at once; the small ones share what is left."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,8")
-    seen = tmp_path / "torch" / "distributed" / "run.py"  # stands in for torchrun
+    seen = tmp_path / "torch" / "distributed" / "run.py"  # in place of torchrun
     seen.parent.mkdir(parents=True)
     for folder in (seen.parent, seen.parent.parent):
         (folder / "__init__.py").write_text("")

@@ -108,7 +108,7 @@ def test_invalid_orders(recipe: Path, tmp_path: Path) -> None:
     with raises(CotbalError, "unknown-name", names, "deepspeed"):
         exported("deepspeed", recipe, tmp_path / "out")
     (recipe.parent / "weights.json").write_text('{"weights": {"short": 1.0}}')
-    with pytest.raises(CotbalError, match="talk"):
+    with raises(CotbalError, "missing-weights", "talk"):
         exported("ratios", recipe, tmp_path / "out")
     (recipe.parent / "weights.json").unlink()
     with raises(CotbalError, "missing-weights", "weights.json", "cotbal balance", "--weights"):

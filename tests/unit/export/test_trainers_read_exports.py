@@ -43,7 +43,7 @@ def test_ms_swift_weighs_every_answer(recipe: Path, tmp_path: Path) -> None:
     assert extra / talk == pytest.approx(1 / WEIGHTS["talk"])
 
 
-def test_ms_swift_is_told_what_makes_weights_act(recipe: Path, tmp_path: Path) -> None:
+def test_ms_swift_gets_what_makes_weights_act(recipe: Path, tmp_path: Path) -> None:
     guide = exported(
         "ms-swift", recipe, tmp_path / "out", "optimization.schedule=constant", "model.vision=full"
     )
@@ -329,12 +329,19 @@ def test_ratios(recipe: Path, tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "out" / "ratios.csv").read_text().splitlines()))
     assert [row["task"] for row in rows] == list(SIZES)
     numbers = {row["task"]: {k: float(v) for k, v in row.items() if k != "task"} for row in rows}
-    assert sum(each["probability"] for each in numbers.values()) == pytest.approx(1)
-    assert sum(each["times"] * each["records"] for each in numbers.values()) == pytest.approx(
-        RECORDS
-    )
-    for each in numbers.values():
-        assert each["probability"] == pytest.approx(each["times"] * each["records"] / RECORDS)
-        assert each["rows"] == round(each["times"] * each["records"])
+    assert sum(
+        numbers_of_task["probability"] for numbers_of_task in numbers.values()
+    ) == pytest.approx(1)
+    assert sum(
+        numbers_of_task["times"] * numbers_of_task["records"]
+        for numbers_of_task in numbers.values()
+    ) == pytest.approx(RECORDS)
+    for numbers_of_task in numbers.values():
+        assert numbers_of_task["probability"] == pytest.approx(
+            numbers_of_task["times"] * numbers_of_task["records"] / RECORDS
+        )
+        assert numbers_of_task["rows"] == round(
+            numbers_of_task["times"] * numbers_of_task["records"]
+        )
     assert numbers["short"]["times"] / numbers["talk"]["times"] == pytest.approx(4)
     assert "variance" in guide.text

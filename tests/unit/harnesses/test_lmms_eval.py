@@ -14,6 +14,7 @@ import pytest
 
 from cotbal.errors import ScoresError
 from cotbal.scores.harnesses.lmms_eval import read
+from helpers.errors import raises
 
 RECORDED = Path(__file__).parent / "recorded" / "lmms_eval"
 WRONG = '{"results": [1], "config": {}, "n-samples": {}, "date": "20261125_020805"}'
@@ -36,25 +37,24 @@ def change(path: Path, by: Callable[[dict[str, Any]], object]) -> None:
     path.write_text(json.dumps(content))
 
 
-def problem(directory: Path) -> str:
-    with pytest.raises(ScoresError) as caught:
+def rejected(directory: Path, *names: object) -> None:
+    with raises(ScoresError, "invalid-scores", *names):
         read(directory)
-    return str(caught.value)
 
 
 def test_every_task_metric_and_answer_is_read() -> None:
-    found = read(RECORDED / "EW")
-    assert found.warnings == ()
-    assert len(found.benchmarks) == 10
-    textvqa = found.benchmarks["cotbal_textvqa"]
+    evaluation = read(RECORDED / "EW")
+    assert evaluation.warnings == ()
+    assert len(evaluation.benchmarks) == 10
+    textvqa = evaluation.benchmarks["cotbal_textvqa"]
     assert textvqa.metrics == pytest.approx({"exact_match": 0.725})
     assert textvqa.questions == len(textvqa.rows) == 4
     assert [row["filtered_resps"] for row in textvqa.rows] == ["Nokia", "no", "wrong", "nokia"]
-    assert found.benchmarks["mme"].metrics == {
+    assert evaluation.benchmarks["mme"].metrics == {
         "mme_perception_score": 2000,
         "mme_cognition_score": 200,
     }
-    assert not any(benchmark.lower_is_better for benchmark in found.benchmarks.values())
+    assert not any(benchmark.lower_is_better for benchmark in evaluation.benchmarks.values())
 
 
 def test_the_orientation_is_that_of_the_harness(copy: Path) -> None:
@@ -62,9 +62,9 @@ def test_the_orientation_is_that_of_the_harness(copy: Path) -> None:
         results_of(copy),
         lambda c: c["higher_is_better"]["cotbal_textvqa"].update(exact_match=False),
     )
-    found = read(copy)
-    assert found.benchmarks["cotbal_textvqa"].lower_is_better == {"exact_match"}
-    assert not found.benchmarks["mme"].lower_is_better
+    evaluation = read(copy)
+    assert evaluation.benchmarks["cotbal_textvqa"].lower_is_better == {"exact_match"}
+    assert not evaluation.benchmarks["mme"].lower_is_better
 
 
 def test_filters_other_than_none_keep_their_name(copy: Path) -> None:
@@ -92,24 +92,18 @@ def test_the_newest_result_counts_and_is_named(copy: Path) -> None:
     shutil.copy(old, new)
     assert read(copy).warnings == ()
     change(new, lambda c: c["results"]["mme"].update({"mme_perception_score,none": 1000.0}))
-    found = read(copy)
-    assert found.benchmarks["mme"].metrics["mme_perception_score"] == 1000
-    assert found.benchmarks["mme"].rows == ()
-    assert [
-        line
-        for line in found.warnings
-        if "mme was evaluated more than once" in line and new.name in line
-    ]
-    assert len(found.warnings) == 1
+    evaluation = read(copy)
+    assert evaluation.benchmarks["mme"].metrics["mme_perception_score"] == 1000
+    assert evaluation.benchmarks["mme"].rows == ()
+    assert [line for line in evaluation.warnings if "mme" in line and new.name in line]
+    assert len(evaluation.warnings) == 1
 
 
 def test_results_of_several_models_are_rejected(tmp_path: Path) -> None:
     """Each model has a folder below the one that was given to lmms-eval."""
     for model in ("EW", "CoTBal"):
         shutil.copytree(RECORDED / model, tmp_path, dirs_exist_ok=True)
-    message = problem(tmp_path)
-    assert "expected the results of one model; found those of checkpoints/CoTBal" in message
-    assert str(tmp_path / "checkpoints__EW") in message
+    rejected(tmp_path, "checkpoints/CoTBal", tmp_path / "checkpoints__EW")
     assert len(read(tmp_path / "checkpoints__EW").benchmarks) == 10
 
 
@@ -119,34 +113,35 @@ def test_models_of_one_name_in_different_places_are_several(copy: Path) -> None:
     new = old.with_name(f"{LATER}_results.json")
     shutil.copy(old, new)
     change(new, lambda c: c.update(model_name="other/checkpoints/EW"))
-    assert "found those of checkpoints/EW" in problem(copy)
+    rejected(copy, "checkpoints/EW", "other/checkpoints/EW")
 
 
-def test_results_without_the_name_of_a_model_are_told_apart_by_their_folder(
+def test_results_without_the_name_of_a_model_are_distinguished_by_their_folder(
     tmp_path: Path,
 ) -> None:
     for model in ("EW", "CoTBal"):
         shutil.copytree(RECORDED / model, tmp_path, dirs_exist_ok=True)
     for path in tmp_path.glob("checkpoints__*/*_results.json"):
         change(path, lambda c: c.pop("model_name"))
-    assert "found those of checkpoints__CoTBal" in problem(tmp_path)
+    rejected(tmp_path, "checkpoints__CoTBal")
 
 
 def test_a_metric_that_is_set_twice_is_rejected(copy: Path) -> None:
     change(results_of(copy), lambda c: c["results"]["cotbal_textvqa"].update(exact_match=0.5))
-    assert "expected every metric of cotbal_textvqa once; found exact_match twice" in problem(copy)
+    rejected(copy, "cotbal_textvqa", "exact_match")
 
 
 def test_a_limit_is_said(copy: Path) -> None:
     change(results_of(copy), lambda c: c["config"].update(limit=8.0, offset=2))
     (warning,) = read(copy).warnings
-    assert "limit 8 and offset 2" in warning
+    assert "limit 8" in warning
+    assert "offset 2" in warning
 
 
 def test_no_results(tmp_path: Path) -> None:
     (tmp_path / "submissions").mkdir()
     (tmp_path / "submissions" / "mmbench_en_dev_static_results.json").write_text("{}")
-    assert "found none; note that lmms-eval ends without an error" in problem(tmp_path)
+    rejected(tmp_path, tmp_path, "lmms-eval")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +150,7 @@ def test_no_results(tmp_path: Path) -> None:
 def test_not_a_result_file(copy: Path, text: str) -> None:
     path = results_of(copy)
     path.write_text(text)
-    assert str(path) in problem(copy)
+    rejected(copy, path)
 
 
 def test_a_number_that_is_none(copy: Path) -> None:
@@ -163,7 +158,7 @@ def test_a_number_that_is_none(copy: Path) -> None:
         results_of(copy),
         lambda c: c["results"]["mme"].update({"mme_perception_score,none": float("nan")}),
     )
-    assert "expected a finite number for mme, mme_perception_score,none; found nan" in problem(copy)
+    rejected(copy, "mme, mme_perception_score,none", "nan")
 
 
 @pytest.mark.parametrize(
@@ -177,9 +172,9 @@ def test_a_number_that_is_none(copy: Path) -> None:
 )
 def test_what_may_be_left_out_may_be_anything(copy: Path, changed: dict[str, Any]) -> None:
     change(results_of(copy), lambda content: content.update(changed))
-    found = read(copy)
-    assert len(found.benchmarks) == 10
-    assert len(found.warnings) == ("config" in changed)
+    evaluation = read(copy)
+    assert len(evaluation.benchmarks) == 10
+    assert len(evaluation.warnings) == ("config" in changed)
 
 
 def test_a_number_that_no_table_could_hold(copy: Path) -> None:
@@ -187,22 +182,20 @@ def test_a_number_that_no_table_could_hold(copy: Path) -> None:
         results_of(copy),
         lambda content: content["results"]["mme"].update({"mme_perception_score,none": 10**400}),
     )
-    assert "expected a finite number for mme, mme_perception_score,none; found 1000" in problem(
-        copy
-    )
+    rejected(copy, "mme, mme_perception_score,none", "1000")
 
 
 @pytest.mark.parametrize("line", ['{"doc_id": 1', "[1]", '{"target": "A"}'])
 def test_a_broken_answer_is_named(copy: Path, line: str) -> None:
     path = next(copy.rglob("*_samples_mme.jsonl"))
     path.write_text(path.read_text() + line + "\n")
-    assert f"{path}, line 29" in problem(copy)
+    rejected(copy, f"{path}, line 29")
 
 
 def test_answers_that_cannot_be_read_are_named(copy: Path) -> None:
     path = next(copy.rglob("*_samples_mme.jsonl"))
     path.write_bytes(path.read_bytes() + b"\xff")
-    assert f"{path}: expected the answers that lmms-eval wrote; 'utf-8' codec" in problem(copy)
+    rejected(copy, path, "utf-8")
 
 
 def test_line_separators_inside_an_answer(copy: Path) -> None:

@@ -27,14 +27,14 @@ def predicted(path: Path, gpus: int, *overrides: str) -> Forecast:
 
 
 def test_before_anything_was_timed_the_unit_is_a_final_run(recipe_path: Path) -> None:
-    found = predicted(recipe_path, 2)
-    assert not found.timed
-    assert found.runs == 5
-    assert found.makespan == pytest.approx(
+    forecast = predicted(recipe_path, 2)
+    assert not forecast.timed
+    assert forecast.runs == 5
+    assert forecast.makespan == pytest.approx(
         (2 * FULL + FINAL) / 256
     )  # full, full | full, mini | fixed
-    assert found.gpu_time == pytest.approx((3 * FULL + MINI + FINAL) / 256)
-    assert found.bound == pytest.approx(((3 * FULL + MINI) / 2 + FINAL) / 256)
+    assert forecast.gpu_time == pytest.approx((3 * FULL + MINI + FINAL) / 256)
+    assert forecast.bound == pytest.approx(((3 * FULL + MINI) / 2 + FINAL) / 256)
 
 
 def test_seconds_once_a_run_was_timed(recipe_path: Path) -> None:
@@ -42,11 +42,11 @@ def test_seconds_once_a_run_was_timed(recipe_path: Path) -> None:
     write_json(
         root.probe("mini").outcome, {"seconds": {"total": 40.0, "training": 48.0}, "records": 24}
     )
-    found = predicted(recipe_path, 4)
-    assert found.timed
-    assert found.runs == 4
-    assert found.makespan == pytest.approx(2 * (FULL + FINAL))  # two seconds a record
-    assert found.gpu_time == pytest.approx(2 * (3 * FULL + FINAL))
+    forecast = predicted(recipe_path, 4)
+    assert forecast.timed
+    assert forecast.runs == 4
+    assert forecast.makespan == pytest.approx(2 * (FULL + FINAL))  # two seconds a record
+    assert forecast.gpu_time == pytest.approx(2 * (3 * FULL + FINAL))
 
 
 def test_runs_of_several_gpus(recipe_path: Path) -> None:
@@ -54,9 +54,9 @@ def test_runs_of_several_gpus(recipe_path: Path) -> None:
     root = RunDir(recipe_path.parent / "run")
     timed = {"seconds": {"total": 40.0, "training": 12.0}, "records": 24, "ranks": 4}
     write_json(root.probe("mini").outcome, timed)
-    found = predicted(recipe_path, 8, "resources.gpus=4", "probes={resources: {gpus: 1}}")
-    assert found.makespan == pytest.approx(2 * (FULL + FINAL / 4))
-    assert found.gpu_time == pytest.approx(2 * (3 * FULL + FINAL))
+    forecast = predicted(recipe_path, 8, "resources.gpus=4", "probes={resources: {gpus: 1}}")
+    assert forecast.makespan == pytest.approx(2 * (FULL + FINAL / 4))
+    assert forecast.gpu_time == pytest.approx(2 * (3 * FULL + FINAL))
 
 
 def test_too_few_gpus(recipe_path: Path) -> None:

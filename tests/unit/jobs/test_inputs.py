@@ -187,7 +187,7 @@ def test_no_two_sets_are_mistaken_for_each_other(recipe_path: Path) -> None:
 
 def test_another_order_of_the_tasks_is_another_training(recipe_path: Path) -> None:
     """Their rows would be shuffled from another order on, so a training that was interrupted must
-    not go on with it.
+    not continue with it.
     """
     text = recipe_path.read_text()
     turned = recipe_path.with_name("turned.yaml")
@@ -256,10 +256,10 @@ def test_warnings(recipe_path: Path) -> None:
     inputs = open_inputs(read)
     (small,) = small_minis(read, inputs)
     (untested,) = warnings(read, inputs)
-    assert "minis under 1000 records" in small
+    assert "1000" in small
     assert "ocr 8, vqa 8, count 8" in small
     assert "chat" not in small
-    assert untested.startswith("no test set for ocr:")
+    assert "ocr" in untested
 
 
 def test_packing_of_single_records_is_remarked_upon(recipe_path: Path) -> None:
@@ -269,18 +269,18 @@ def test_packing_of_single_records_is_remarked_upon(recipe_path: Path) -> None:
 
     assert remarks() == []
     (line,) = remarks("optimization.micro_batch_size=1")
-    assert "micro_batch_size 1 it does nothing" in line
+    assert "micro_batch_size 1" in line
 
 
 def test_records_left_out_are_counted(recipe_path: Path) -> None:
     (recipe_path.parent / "images" / "b.png").unlink()
-    with pytest.raises(DataError, match="on_missing_image: drop"):
+    with raises(DataError, "missing-image", "on_missing_image: drop"):
         open_inputs(recipe(recipe_path))
     read = recipe(recipe_path, "on_missing_image=drop")
     inputs = open_inputs(read)
     assert inputs.sizes["ocr"]["full"] == 64 - 11
     assert inputs.evaluation["ocr.validation"] == 80 - 13
-    assert any(f"{len(inputs.dropped)} records left out" in line for line in warnings(read, inputs))
+    assert any(f"{len(inputs.dropped)} records" in line for line in warnings(read, inputs))
 
 
 def test_a_task_of_which_nothing_is_left_is_an_error(recipe_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_references_that_no_answer_can_match_stop_the_job_before_it_starts(
     base = Path(pocket.__file__).parent / "base"
     shutil.copy(base / "tokenizer.json", recipe_path.parent / "base")
     read = recipe(recipe_path, "generation.max_new_tokens=2")
-    with pytest.raises(DataError, match=r"ocr_validation\.jsonl, record 1: .* which scores 0"):
+    with raises(DataError, "invalid-records", "ocr_validation.jsonl, record 1"):
         open_inputs(read)
     inputs = replace(open_inputs(recipe(recipe_path)), remarks=("a remark",))
     assert warnings(read, inputs)[0] == "a remark"

@@ -47,8 +47,8 @@ def test_what_is_done_is_not_done_again(recipe_path: Path, log: Path) -> None:
 def test_a_job_file_says_everything(recipe_path: Path) -> None:
     pipeline.balance(job(recipe_path), OPTIONS)
     root = RunDir(recipe_path.parent / "run")
-    found = read_json(root.probe("full:ocr").job)
-    assert found["run"] == {
+    content = read_json(root.probe("full:ocr").job)
+    assert content["run"] == {
         "name": "full:ocr",
         "portions": {"ocr": "large", "vqa": "mini", "count": "mini"},
         "weighting": "ew",
@@ -57,10 +57,10 @@ def test_a_job_file_says_everything(recipe_path: Path) -> None:
         "seed": 0,
         "ratios": None,
     }
-    assert found["weights"] is None
-    assert found["keep_checkpoint"] is False
-    assert found["records"] == 64 + 8 + 8
-    assert found["identity"]["run.portions"] == found["run"]["portions"]
+    assert content["weights"] is None
+    assert content["keep_checkpoint"] is False
+    assert content["records"] == 64 + 8 + 8
+    assert content["identity"]["run.portions"] == content["run"]["portions"]
 
 
 def test_a_failure_keeps_the_others_and_is_reported_with_its_log(
@@ -143,7 +143,7 @@ def test_another_metric_needs_no_new_run(recipe_path: Path, log: Path) -> None:
 
 
 def test_an_unknown_executor(recipe_path: Path) -> None:
-    with pytest.raises(CotbalError, match="executors: expected one of inline, processes"):
+    with raises(CotbalError, "unknown-name", "inline, processes", "slurmy"):
         pipeline.balance(job(recipe_path), Options(executor="slurmy"))
 
 
@@ -192,8 +192,8 @@ def test_a_watcher_sees_every_job(recipe_path: Path, monkeypatch: pytest.MonkeyP
 def test_plan_json(recipe_path: Path) -> None:
     pipeline.balance(job(recipe_path, weightings=("ew", "cotbal")), OPTIONS)
     root = recipe_path.parent / "run"
-    found = json.loads((root / "plan.json").read_text())
-    assert [(r["name"], r["directory"]) for r in found["runs"]] == [
+    content = json.loads((root / "plan.json").read_text())
+    assert [(r["name"], r["directory"]) for r in content["runs"]] == [
         ("mini", "probes/mini"),
         ("full:ocr", "probes/full-ocr"),
         ("full:vqa", "probes/full-vqa"),
@@ -201,22 +201,20 @@ def test_plan_json(recipe_path: Path) -> None:
         ("ew", "final/ew"),
         ("cotbal", "final/cotbal"),
     ]
-    assert found["fingerprint"] == load_recipe(recipe_path, ["balance.replicates=1"]).fingerprint
-    assert any("minis under 1000" in line for line in found["warnings"])
+    assert content["fingerprint"] == load_recipe(recipe_path, ["balance.replicates=1"]).fingerprint
+    assert any("minis under 1000" in line for line in content["warnings"])
 
 
 def test_a_tracker_that_is_not_installed_is_reported_before_anything_starts(
     recipe_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = importlib.util.find_spec
+    find_spec = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util,
         "find_spec",
-        lambda name, *more: None if name == "wandb" else found(name, *more),
+        lambda name, *more: None if name == "wandb" else find_spec(name, *more),
     )
-    with pytest.raises(
-        CotbalError, match="--report-to wandb: it is not installed; pip install wandb"
-    ):
+    with raises(CotbalError, "missing-dependency", "--report-to wandb", "pip install wandb"):
         pipeline.balance(job(recipe_path), Options(executor="processes", trackers=("wandb",)))
     assert not (recipe_path.parent / "run" / "probes").exists(), "nothing was started"
 
@@ -254,11 +252,11 @@ def test_trackers_change_no_identity_and_an_id_lasts_as_long_as_a_run(
 def test_missing_torch_is_reported_before_anything_starts(
     recipe_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = importlib.util.find_spec
+    find_spec = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util,
         "find_spec",
-        lambda name, *more: None if name == "torch" else found(name, *more),
+        lambda name, *more: None if name == "torch" else find_spec(name, *more),
     )
     with raises(MissingDependency, "missing-dependency", "cotbal[train]"):
         pipeline.balance(job(recipe_path), Options(executor="processes"))

@@ -31,32 +31,32 @@ def advice(path: Path, *overrides: str) -> Advice:
     return advise(prepared)
 
 
-def steps(found: Advice) -> dict[str, NextStep]:
-    return {step.step: step for step in found.steps}
+def steps(advised: Advice) -> dict[str, NextStep]:
+    return {step.step: step for step in advised.steps}
 
 
 def test_every_step_has_the_cost_of_its_runs(recipe_path: Path) -> None:
-    found = steps(advice(recipe_path))
-    assert list(found) == ["replicate", "seed", "mini", "samples"]
+    by_step = steps(advice(recipe_path))
+    assert list(by_step) == ["replicate", "seed", "mini", "samples"]
     mini, probes = 3 * TRAIN // 8, 3 * (TRAIN + 2 * TRAIN // 8)
-    assert found["replicate"].cost == pytest.approx(mini / FINAL)
-    assert found["replicate"].change == "balance.replicates=4"
-    assert found["seed"].cost == pytest.approx(probes / FINAL), "its mini is a replicate already"
-    assert found["seed"].change == "balance.seeds=[0, 1]"
+    assert by_step["replicate"].cost == pytest.approx(mini / FINAL)
+    assert by_step["replicate"].change == "balance.replicates=4"
+    assert by_step["seed"].cost == pytest.approx(probes / FINAL), "its mini is a replicate already"
+    assert by_step["seed"].change == "balance.seeds=[0, 1]"
     larger = 3 * TRAIN // 4 * 3 + 3 * (TRAIN + 2 * TRAIN // 4)
-    assert found["mini"].cost == pytest.approx(larger / FINAL)
-    assert load_recipe(recipe_path, [found["mini"].change]).file.portions.mini == Fraction(1, 4)
-    assert found["samples"].cost == pytest.approx((3 * mini + probes) / FINAL)
+    assert by_step["mini"].cost == pytest.approx(larger / FINAL)
+    assert load_recipe(recipe_path, [by_step["mini"].change]).file.portions.mini == Fraction(1, 4)
+    assert by_step["samples"].cost == pytest.approx((3 * mini + probes) / FINAL)
 
 
 def test_the_cost_is_what_the_plan_with_the_change_adds(recipe_path: Path) -> None:
-    found = steps(advice(recipe_path))
+    by_step = steps(advice(recipe_path))
     for step in ("replicate", "seed"):
-        after = planned(recipe_path, found[step].change).plan
+        after = planned(recipe_path, by_step[step].change).plan
         added = sum(p.share for p in after.runs if p.kind == "probe" and not p.paths.done)
-        assert found[step].cost == pytest.approx(added)
-    for change, step in (("mini", found["mini"].change), ("samples", "portions.mini=1/8")):
-        assert found[change].cost == pytest.approx(planned(recipe_path, step).plan.probe_share)
+        assert by_step[step].cost == pytest.approx(added)
+    for change, step in (("mini", by_step["mini"].change), ("samples", "portions.mini=1/8")):
+        assert by_step[change].cost == pytest.approx(planned(recipe_path, step).plan.probe_share)
 
 
 def test_only_what_the_recipe_can_do_is_offered(recipe_path: Path) -> None:
@@ -68,27 +68,27 @@ def test_only_what_the_recipe_can_do_is_offered(recipe_path: Path) -> None:
 
 
 def test_gain_is_what_the_half_width_shrinks_by_per_cost(recipe_path: Path) -> None:
-    found = advice(recipe_path, "balance.bootstrap=2000")
-    assert found.half_width is not None
-    for step in found.steps:
+    advised = advice(recipe_path, "balance.bootstrap=2000")
+    assert advised.half_width is not None
+    for step in advised.steps:
         assert step.half_width is not None
-        assert step.gain == pytest.approx((found.half_width - step.half_width) / step.cost)
-        assert set(step.decides) <= set(found.doubtful) <= set(TASKS)
-    assert steps(found)["samples"].half_width < found.half_width
-    assert not found.assumed_noise
-    assert json.loads(json.dumps(found.to_json()))["steps"][0]["step"] == "replicate"
+        assert step.gain == pytest.approx((advised.half_width - step.half_width) / step.cost)
+        assert set(step.decides) <= set(advised.doubtful) <= set(TASKS)
+    assert steps(advised)["samples"].half_width < advised.half_width
+    assert not advised.assumed_noise
+    assert json.loads(json.dumps(advised.to_json()))["steps"][0]["step"] == "replicate"
 
 
 def test_the_simple_form_replicates_the_minis_of_all_units(recipe_path: Path) -> None:
-    found = steps(advice(recipe_path, "balance.form=simple"))
-    assert found["replicate"].cost == pytest.approx(3 * TRAIN // 8 / FINAL)
-    assert found["seed"].cost == pytest.approx(3 * TRAIN / FINAL)
+    by_step = steps(advice(recipe_path, "balance.form=simple"))
+    assert by_step["replicate"].cost == pytest.approx(3 * TRAIN // 8 / FINAL)
+    assert by_step["seed"].cost == pytest.approx(3 * TRAIN / FINAL)
 
 
 def test_without_a_second_training_the_noise_is_assumed(recipe_path: Path) -> None:
-    found = advice(recipe_path, "balance.replicates=1")
-    assert found.assumed_noise
-    assert steps(found)["replicate"].change == "balance.replicates=2"
+    advised = advice(recipe_path, "balance.replicates=1")
+    assert advised.assumed_noise
+    assert steps(advised)["replicate"].change == "balance.replicates=2"
 
 
 def test_it_needs_finished_probes(recipe_path: Path) -> None:

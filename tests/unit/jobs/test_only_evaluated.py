@@ -58,8 +58,8 @@ def test_it_invalidates_no_probe_and_adds_its_test_to_final_runs(recipe_path: Pa
     assert plan_probes(recipe.mixture) == plan_probes(plain.mixture)
     inputs = open_inputs(recipe)
     before, after = (
-        identity(recipe, final_run(each.mixture, "ew"), inputs, "digest", None)
-        for each in (plain, recipe)
+        identity(recipe, final_run(chosen.mixture, "ew"), inputs, "digest", None)
+        for chosen in (plain, recipe)
     )
     (line,) = differences(before, after)
     assert line.startswith("tasks.guard.test: was None")

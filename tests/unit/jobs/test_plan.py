@@ -51,9 +51,9 @@ def test_the_share_is_large_plus_tasks_times_mini(recipe_path: Path, large: str,
 def test_every_run_has_its_records_and_answers(recipe_path: Path) -> None:
     plan = planned(recipe_path, weightings=("ew", "cotbal")).plan
     mini = TRAIN // 8
-    found = {p.label: (p.kind, p.records, p.answers) for p in plan.runs}
+    by_label = {p.label: (p.kind, p.records, p.answers) for p in plan.runs}
     probe = ("probe", TRAIN + 2 * mini, 3 * VALIDATION)
-    assert found == {
+    assert by_label == {
         "mini": ("probe", 3 * mini, 3 * VALIDATION),
         "full:ocr": probe,
         "full:vqa": probe,
@@ -110,20 +110,20 @@ def test_seconds_are_known_once_something_was_timed(recipe_path: Path) -> None:
 
 
 def test_json(recipe_path: Path) -> None:
-    found = planned(recipe_path).plan.to_json()
-    assert found["form"] == "standard"
-    assert found["probe_share"] == pytest.approx(
-        sum(r["share"] for r in found["runs"] if r["kind"] == "probe")
+    content = planned(recipe_path).plan.to_json()
+    assert content["form"] == "standard"
+    assert content["probe_share"] == pytest.approx(
+        sum(r["share"] for r in content["runs"] if r["kind"] == "probe")
     )
-    entry = found["runs"][1]
+    entry = content["runs"][1]
     assert entry["name"] == "full:ocr"
     assert entry["weighting"] == "ew"
     assert entry["portions"] == {"ocr": "large", "vqa": "mini", "count": "mini"}
-    assert [(run["name"], run["seed"]) for run in found["runs"] if run["replicate"] > 1] == [
+    assert [(run["name"], run["seed"]) for run in content["runs"] if run["replicate"] > 1] == [
         ("mini", 1),
         ("mini", 2),
     ]
-    assert found["replicate_share"] == pytest.approx(2 * found["runs"][0]["share"])
+    assert content["replicate_share"] == pytest.approx(2 * content["runs"][0]["share"])
 
 
 @pytest.mark.parametrize("form", ["standard", "simple"])

@@ -140,8 +140,8 @@ def test_runs_with_and_without_replicates_agree_on_what_they_share(recipe_path: 
         recipe = load_recipe(recipe_path, [f"balance.replicates={count}"])
         pipeline.balance(pipeline.plan(recipe, RunDir(recipe_path.parent / name)), OPTIONS)
     one, three = (RunDir(recipe_path.parent / name) for name in ("one", "three"))
-    found = agree(one, three)
-    assert found.units == TASKS
+    agreement = agree(one, three)
+    assert agreement.units == TASKS
     shared = read_scores(one.score_table)
     np.testing.assert_array_equal(
         shared.values, read_scores(three.score_table).rows(shared.runs).values

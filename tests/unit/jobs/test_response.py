@@ -112,11 +112,11 @@ def test_weights_scores_and_design_are_joined_on_disk(recipe_path: Path) -> None
     assert {state.kind for state in status(root)} == {"trial"}
     assert response.own == {task: task for task in TASKS}
     for task in TASKS:
-        own = response.slope(task, task)
-        assert own.low > 0
+        own_slope = response.slope(task, task)
+        assert own_slope.low > 0
         # Weights have the mean 1, so a doubling raises a weight by about two thirds of it.
-        assert own.value == pytest.approx(100 * np.log(2) * EFFECT * 2 / 3, abs=6)
-        assert own.value > abs(response.slope(task, "chat").value)
+        assert own_slope.value == pytest.approx(100 * np.log(2) * EFFECT * 2 / 3, abs=6)
+        assert own_slope.value > abs(response.slope(task, "chat").value)
     assert not root.weights.exists()
     assert write_report(root.root).exists()
 

@@ -61,17 +61,17 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def root(recipe_path: Path) -> RunDir:
     """A run directory with its probes done, and three models that answer or did."""
-    found = RunDir(recipe_path.parent / "run")
-    pipeline.balance(pipeline.plan(load_recipe(recipe_path), found), Options(executor=EXECUTOR))
+    directory = RunDir(recipe_path.parent / "run")
+    pipeline.balance(pipeline.plan(load_recipe(recipe_path), directory), Options(executor=EXECUTOR))
     for paths in (
-        answering(found, "cotbal"),
-        answering(found, "ew"),
-        answering(found.seeded(1), "cotbal"),
+        answering(directory, "cotbal"),
+        answering(directory, "ew"),
+        answering(directory.seeded(1), "cotbal"),
     ):
         write_json(paths.job, {})
-    record_handle(answering(found, "ew").root, JobHandle(QUEUE, "7"))
-    record_handle(answering(found.seeded(1), "cotbal").root, JobHandle(QUEUE, "8"))
-    return found
+    record_handle(answering(directory, "ew").root, JobHandle(QUEUE, "7"))
+    record_handle(answering(directory.seeded(1), "cotbal").root, JobHandle(QUEUE, "8"))
+    return directory
 
 
 def answering(root: RunDir, method: str) -> SubmissionPaths:
@@ -112,7 +112,9 @@ def test_status_shows_why_answering_stopped(root: RunDir, queue: Path) -> None:
     write_json(answering(root, "ew").progress, {"phase": "generating", "fraction": 0.5})
     now = states(root)
     assert now["final/cotbal/vqav2_testdev"] == ("failed", "OSError: no model")
-    assert now["final/ew/vqav2_testdev"] == ("interrupted", "at 50%; rerun the command to resume")
+    state, detail = now["final/ew/vqav2_testdev"]
+    assert state == "interrupted"
+    assert "50%" in detail
 
 
 def test_a_progress_file_that_a_loss_of_power_cut_off_is_no_error(
@@ -121,7 +123,7 @@ def test_a_progress_file_that_a_loss_of_power_cut_off_is_no_error(
     queue.write_text("{}")
     paths = answering(root, "ew")
     paths.progress.write_text('{"phase": "gener')
-    assert states(root)["final/ew/vqav2_testdev"][1] == "at 0%; rerun the command to resume"
+    assert "0%" in states(root)["final/ew/vqav2_testdev"][1]
 
 
 def test_cancel_cancels_answering(root: RunDir, queue: Path) -> None:

@@ -73,13 +73,13 @@ def test_train_with_the_weights_found(recipe_path: Path) -> None:
     result = pipeline.balance(job(recipe_path), OPTIONS)
     paths = pipeline.train(job(recipe_path), "cotbal", OPTIONS)
     assert paths.root == recipe_path.parent / "run" / "final" / "cotbal"
-    found = read_json(paths.job)
-    assert found["weights"] == {**result.weights, "chat": 1.0}
-    assert (found["run"]["validation"], found["run"]["test"]) == (
+    content = read_json(paths.job)
+    assert content["weights"] == {**result.weights, "chat": 1.0}
+    assert (content["run"]["validation"], content["run"]["test"]) == (
         [],
         ["ocr", "vqa", "count", "chat"],
     )
-    assert found["keep_checkpoint"] is True
+    assert content["keep_checkpoint"] is True
     assert paths.scores("chat", "test").exists()
 
 
@@ -154,16 +154,16 @@ def test_a_second_final_training_does_not_hide_the_first(recipe_path: Path) -> N
 
 def test_two_commands_do_not_work_in_one_directory(recipe_path: Path) -> None:
     one = job(recipe_path)
-    with locked(one.root.lock), pytest.raises(RunError, match="another cotbal command"):
+    with locked(one.root.lock), raises(RunError, "directory-in-use"):
         pipeline.balance(one, OPTIONS)
 
 
 def test_plan_refuses_what_does_not_exist(recipe_path: Path) -> None:
-    with pytest.raises(CotbalError, match="weightings: expected one of cotbal, dwa, ew, igbv1"):
+    with raises(CotbalError, "unknown-name", "weightings", "cotbal, dwa, ew, igbv1", "fixd"):
         job(recipe_path, weightings=("fixd",))
-    with pytest.raises(CotbalError, match="metrics: expected one of anls, box_iou, cider"):
+    with raises(CotbalError, "unknown-name", "metrics", "anls, box_iou, cider", "exact"):
         job(recipe_path, "tasks.vqa.metric=exact")
-    with pytest.raises(CotbalError, match="metrics: expected one of"):
+    with raises(CotbalError, "unknown-name", "metrics", "bleu"):
         job(recipe_path, "tasks.vqa.test_metrics=[exact_match, bleu]")
 
 
@@ -191,17 +191,17 @@ def test_status(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_json(count.progress, {"phase": "training", "fraction": 0.31})
     with locked(count.lock):
         assert states(recipe_path)["full:count"] == "running"
-        found = next(state for state in status(root) if state.run == "full:count")
-        assert found.detail == "training, 31%"
+        full_run = next(state for state in status(root) if state.run == "full:count")
+        assert full_run.detail == "training, 31%"
     # Killed.
     assert states(recipe_path)["full:count"] == "interrupted"
-    found = next(state for state in status(root) if state.run == "full:count")
-    assert found.detail == "at 31%; no checkpoint yet: rerunning the command restarts this run"
+    full_run = next(state for state in status(root) if state.run == "full:count")
+    assert "31%" in full_run.detail
+    assert "no checkpoint" in full_run.detail
     mark_complete(count.partial / "checkpoint-20")
-    assert (
-        next(s for s in status(root) if s.run == "full:count").detail
-        == "at 31%; rerun the command to resume"
-    )
+    full_run = next(state for state in status(root) if state.run == "full:count")
+    assert "31%" in full_run.detail
+    assert "no checkpoint" not in full_run.detail
 
 
 def test_status_of_no_run_directory(tmp_path: Path) -> None:

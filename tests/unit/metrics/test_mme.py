@@ -9,7 +9,7 @@ import pytest
 from cotbal.errors import CotbalError
 from cotbal.metrics.mme import constant_answer, problem_of, score
 from cotbal.scores.measure import measure
-from helpers.errors import raises
+from helpers.errors import names_all, raises
 
 PERCEPTION = (
     "existence",
@@ -105,8 +105,8 @@ def test_cognition_is_a_score_of_its_own() -> None:
     draw = random.Random(1)
     right = [draw.random() < 0.7 for _ in about]
     answers = ["Yes" if good else "No" for good in right]
-    own = [i for i, record in enumerate(about) if record["details"]["category"] in COGNITION]
-    wanted = official([right[i] for i in own], [about[i] for i in own])
+    chosen = [i for i, record in enumerate(about) if record["details"]["category"] in COGNITION]
+    wanted = official([right[i] for i in chosen], [about[i] for i in chosen])
     assert measure("mme_cognition", answers, [["Yes"]] * len(about), about).score == pytest.approx(
         wanted, rel=1e-12
     )
@@ -138,5 +138,5 @@ def test_references_that_it_cannot_score_are_named() -> None:
     """Answers are read from their first four letters, labels are not: `None` is no `No`."""
     assert [problem_of(labels) for labels in (["Yes"], ["no."])] == [""] * 2
     for label in ("maybe", "None", "not sure", "Yes it is"):
-        assert problem_of([label]) == f"expected yes or no; found {label!r}"
+        assert names_all(problem_of([label]), "yes or no", repr(label))
         assert score(["Yes", "No"], [[label]] * 2).tolist() == [0, 0]

@@ -210,5 +210,5 @@ def test_the_constant_answer_counts_every_reference() -> None:
 def test_references_that_it_cannot_score_are_named() -> None:
     references = (["B"], ["(b) dog"], ["dog", "C"], ["\uff22"])
     assert [problem_of(accepted) for accepted in references] == [""] * 4
-    assert problem_of(["dog"]) == "expected the letter of an option; found 'dog'"
-    assert problem_of(["A dog"]) == "expected the letter of an option; found 'A dog'"
+    assert "'dog'" in problem_of(["dog"])
+    assert "'A dog'" in problem_of(["A dog"])

@@ -229,8 +229,8 @@ def right(level: float, seed: int, samples: int = 300) -> list[float]:
     """Answers that are right with a chance; the samples are equally easy for every model and
     seed."""
     easy = np.random.default_rng(7).uniform(size=samples)
-    own = np.random.default_rng(seed).normal(scale=0.05, size=samples)
-    return (easy + own < level).astype(float).tolist()
+    own_luck = np.random.default_rng(seed).normal(scale=0.05, size=samples)
+    return (easy + own_luck < level).astype(float).tolist()
 
 
 def several(seeds: int, gap: float, wobble: float) -> Comparison:
@@ -259,7 +259,7 @@ def test_pairing_by_seed_cancels_what_the_seeds_share() -> None:
         comparison.paired["cotbal"].half_width,
     )
     assert alone > 2 * pairs
-    improvements = {name: each.average.value for name, each in comparison.against.items()}
+    improvements = {name: overall.average.value for name, overall in comparison.against.items()}
     assert comparison.paired["cotbal"].value == pytest.approx(
         improvements["cotbal"] - improvements["ew"]
     )
@@ -286,7 +286,7 @@ def test_improvement_in_every_seed() -> None:
     assert table.footer == 1
     assert seed_table(comparison) in model_tables(comparison)
     assert all(
-        "every training seed" not in each.title for each in model_tables(several(1, 0.02, 0.0))
+        "every training seed" not in shown.title for shown in model_tables(several(1, 0.02, 0.0))
     )
 
 

@@ -50,7 +50,7 @@ def second_seed(files: RunDir, *runs: str, change: float = 0.0) -> None:
     """The same runs with seed 1, their scores lower by `change`; planned beside the others."""
     plan = read_json(files.plan)
     for run in runs:
-        entry = next(each for each in plan["runs"] if each["name"] == run)
+        entry = next(planned for planned in plan["runs"] if planned["name"] == run)
         shutil.copytree(files.root / entry["directory"], files.root / "seed-1" / entry["directory"])
         plan["runs"].append({**entry, "seed": 1, "directory": f"seed-1/{entry['directory']}"})
         for path in (files.root / "seed-1" / entry["directory"] / "scores").iterdir():
@@ -64,32 +64,32 @@ def second_seed(files: RunDir, *runs: str, change: float = 0.0) -> None:
 def test_every_number_is_the_mean_of_its_samples(finished: RunDir) -> None:
     curves = of(finished)
     assert curves.fractions == tuple(Fraction(1, n) for n in (32, 16, 8, 4, 2, 1))
-    for each in curves.tasks:
-        for fraction, measured in each.mixture.items():
+    for curve in curves.tasks:
+        for fraction, measured in curve.mixture.items():
             content = read_json(
-                finished.curve(f"fraction:{fraction}").scores(each.task, "validation")
+                finished.curve(f"fraction:{fraction}").scores(curve.task, "validation")
             )
             assert measured.value == pytest.approx(
-                np.mean(content["metrics"][each.metric]["samples"])
+                np.mean(content["metrics"][curve.metric]["samples"])
             )
             assert measured.low < measured.value < measured.high
-        assert tuple(each.alone) == (SMALL, Fraction(1, 4), WHOLE)
+        assert tuple(curve.alone) == (SMALL, Fraction(1, 4), WHOLE)
     assert curves.tasks[1].records[Fraction(1, 8)] == 47_000 // 8
 
 
 def test_the_share_is_paired(finished: RunDir) -> None:
     """All models answer the same samples, so their common noise cancels in the share."""
-    for each in of(finished).tasks:
-        assert each.reached is not None
-        assert each.reached.value == pytest.approx(
-            each.mixture[SMALL].value / each.mixture[WHOLE].value
+    for curve in of(finished).tasks:
+        assert curve.reached is not None
+        assert curve.reached.value == pytest.approx(
+            curve.mixture[SMALL].value / curve.mixture[WHOLE].value
         )
-        assert each.reached.low < each.reached.value < each.reached.high < 1
+        assert curve.reached.low < curve.reached.value < curve.reached.high < 1
         apart = (
-            each.mixture[SMALL].high / each.mixture[WHOLE].low
-            - each.mixture[SMALL].low / each.mixture[WHOLE].high
+            curve.mixture[SMALL].high / curve.mixture[WHOLE].low
+            - curve.mixture[SMALL].low / curve.mixture[WHOLE].high
         )
-        assert 2 * each.reached.half_width < 0.8 * apart
+        assert 2 * curve.reached.half_width < 0.8 * apart
 
 
 def test_a_share_of_nothing_is_not_given(job: RunDir) -> None:
@@ -98,7 +98,7 @@ def test_a_share_of_nothing_is_not_given(job: RunDir) -> None:
         job, "fraction:1", "vqa", np.eye(120)[0]
     )  # one right answer of 120: some draws hold it not at all
     curves = of(job)
-    assert {each.task for each in curves.tasks if each.reached is None} == {"ocr", "vqa"}
+    assert {curve.task for curve in curves.tasks if curve.reached is None} == {"ocr", "vqa"}
     sentence = next(sentence for sentence in sentences(curves) if sentence.startswith("ocr"))
     assert "%" not in sentence
 
@@ -119,8 +119,8 @@ def test_seeds_are_averaged_and_their_noise_is_joined(job: RunDir) -> None:
         )
         assert two.reached.half_width > (one.reached.half_width if one.reached else 0)
     write_curve(job.root)
-    each = [read_scores(job.seeded(seed).curve_table).values for seed in (0, 1)]
-    np.testing.assert_allclose(read_scores(job.curve_table).values, np.mean(each, axis=0))
+    by_seed = [read_scores(job.seeded(seed).curve_table).values for seed in (0, 1)]
+    np.testing.assert_allclose(read_scores(job.curve_table).values, np.mean(by_seed, axis=0))
 
 
 def test_what_not_every_seed_has_is_named(job: RunDir) -> None:
@@ -149,7 +149,7 @@ def test_answers_to_other_samples_are_not_mixed_in(job: RunDir) -> None:
     second_seed(job, *(run for run in of(job).mean.runs if run != "fraction:1"))
     rescore(job, "fraction:1/32", "vqa", np.ones(50), np.arange(50))
     curves = of(job)
-    ocr = next(each for each in curves.tasks if each.task == "ocr")
+    ocr = next(curve for curve in curves.tasks if curve.task == "ocr")
     assert WHOLE not in ocr.mixture
     assert tuple(curves.matrices) == (0,)
     cells = next(row for row in tables(curves)[0].rows if row[0] == "ocr")
@@ -170,8 +170,8 @@ def test_without_recipe_or_plan_the_curves_are_still_there(job: RunDir) -> None:
     job.plan.unlink()
     curves = of(job)
     assert len(curves.fractions) == 6
-    assert {each.metric for each in curves.tasks} == {"cider", "exact_match", "box_iou"}
-    assert all(each.records == {} for each in curves.tasks)
+    assert {curve.metric for curve in curves.tasks} == {"cider", "exact_match", "box_iou"}
+    assert all(curve.records == {} for curve in curves.tasks)
     assert len(tables(curves)) == 1
 
 
@@ -204,9 +204,9 @@ def test_what_is_written_for_scripts(job: RunDir) -> None:
     curves = write_curve(job.root)
     kept = read_json(job.curve_numbers)
     assert (kept["fractions"], kept["seeds"]) == (["1/32", "1/16", "1/8", "1/4", "1/2", "1"], [0])
-    for each in curves.tasks:
-        entry = kept["tasks"][each.task]["mixture"]["1/8"]
-        score = each.mixture[Fraction(1, 8)]
+    for curve in curves.tasks:
+        entry = kept["tasks"][curve.task]["mixture"]["1/8"]
+        score = curve.mixture[Fraction(1, 8)]
         assert entry == score.to_json()
     np.testing.assert_array_equal(read_scores(job.curve_table).values, curves.mean.values)
 

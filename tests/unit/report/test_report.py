@@ -110,14 +110,14 @@ def test_numbers_are_those_of_balance_json(finished: RunDir, page: str) -> None:
     page = text_of(page)
     markdown = (finished.report / "tables.md").read_text()
     content = read_json(finished.balance)
-    for place, unit in enumerate(content["units"]):
+    for index, unit in enumerate(content["units"]):
         low, high = content["weight_intervals"][unit]
         weight = shown(content["weights"][unit])
         assert f"| {unit} | {weight} | [{shown(low)}, {shown(high)}] |" in markdown
         assert re.search(rf"{unit}\s*{weight}\s*\[{shown(low)}, {shown(high)}\]", page)
         for name in ("outward", "inward", "inter", "intra", "all"):
-            low, high = content["part_intervals"][name][place]
-            cell = f"{shown(content['parts'][name][place])} [{shown(low)}, {shown(high)}]"
+            low, high = content["part_intervals"][name][index]
+            cell = f"{shown(content['parts'][name][index])} [{shown(low)}, {shown(high)}]"
             assert cell in page
             assert cell in markdown
     for giver, row in zip(content["units"], content["contribution"], strict=True):

@@ -64,8 +64,8 @@ def outputs(files: RunDir, capsys: Shown) -> dict[str, str]:
 
 def looks(page: str) -> set[str]:
     """Classes of the marks that show intervals and verdicts."""
-    found = re.findall(r'class="((?:whisker|span|dot|center middle strong)\b[^"]*)"', page)
-    return set(found)
+    matches = re.findall(r'class="((?:whisker|span|dot|center middle strong)\b[^"]*)"', page)
+    return set(matches)
 
 
 def test_one_seed_claims_nothing(job: RunDir, capsys: Shown) -> None:
@@ -206,11 +206,11 @@ def test_seeds_too_few_for_an_interval_give_no_verdict(replicated: RunDir, capsy
     """With two seeds, draws can put a score that a change is measured against at 0 or below."""
     change = Against({"ocr": Interval(-1.0)}, average=Interval(-1.35), error=Interval(3.5))
     row = Row("ocr", "test", "exact_match", {"ew": 0.5, "cotbal": 0.4}, {"cotbal": Interval(-0.1)})
-    found = Comparison(("ew", "cotbal"), (0, 1), "ew", (row,), {"cotbal": change})
-    text = summary(read_contents(replicated.root), found)[-1]
+    comparison = Comparison(("ew", "cotbal"), (0, 1), "ew", (row,), {"cotbal": change})
+    text = summary(read_contents(replicated.root), comparison)[-1]
     assert "too few for an interval" in text
     assert "significantly" not in text
-    console.show_noise(found.seeds, [change.average])
+    console.show_noise(comparison.seeds, [change.average])
     shown = capsys.readouterr().out
     assert "intervals: none" in shown
     assert SAMPLING_ONLY not in shown

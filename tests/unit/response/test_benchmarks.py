@@ -74,8 +74,8 @@ def test_a_log_linear_law_is_found_on_tables_of_mixtures(
         write(tmp_path / f"{kind}_pile_loss_1m.csv", scored, losses)
     train, test = (regmix.read(tmp_path, kind, "1m") for kind in ("train", "test"))
     assert (train.domains, train.scored) == (domains, domains[:2])
-    (found,) = regmix.correlations(train, (test,), 30, 0)
-    assert found > 0.95
+    (correlation,) = regmix.correlations(train, (test,), 30, 0)
+    assert correlation > 0.95
 
 
 def write(path: Path, header: list[str], values: np.ndarray) -> None:

@@ -96,7 +96,7 @@ def test_the_smallest_detectable_slope_is_found_in_four_of_five_cases() -> None:
     design = two_level_design(names(4))
     size = float(design.detectable(1.0)[0])
     effects = size * np.outer([1, -1 / 3, -1 / 3, -1 / 3], np.ones(4))
-    generator, found = np.random.default_rng(0), []
+    generator, detected = np.random.default_rng(0), []
     for _ in range(100):
         z = np.log2(design.weights)
         z -= z.mean(axis=1, keepdims=True)
@@ -104,8 +104,8 @@ def test_the_smallest_detectable_slope_is_found_in_four_of_five_cases() -> None:
         seeds = tuple(map(str, design.seeds))
         trials = Trials(design.tasks, design.tasks, design.weights, 1 + changes / 100, seeds)
         response = fit_response(trials)
-        found += [response.slope("t0", score).excludes() for score in design.tasks]
-    assert 0.72 <= np.mean(found) <= 0.9
+        detected += [response.slope("t0", score).excludes() for score in design.tasks]
+    assert 0.72 <= np.mean(detected) <= 0.9
 
 
 @pytest.mark.parametrize(

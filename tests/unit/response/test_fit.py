@@ -115,8 +115,8 @@ def test_the_check_predicts_trials_that_it_has_not_seen() -> None:
 
 def test_the_curvature_may_be_shared_or_none() -> None:
     trials = trials_of(drawn_effects(5), np.array([-2, -1, -1, -1, 0.0]), noise=0.2)
-    each, shared = (fit_response(trials, kind).curvature for kind in ("task", "shared"))
-    assert np.ptp(each) > 1
+    by_task, shared = (fit_response(trials, kind).curvature for kind in ("task", "shared"))
+    assert np.ptp(by_task) > 1
     assert np.ptp(shared) == pytest.approx(0, abs=1e-9)
     assert shared.mean() == pytest.approx(-1, abs=0.2)
     none = fit_response(trials, "none")

@@ -21,14 +21,12 @@ from helpers.errors import raises
 def test_unsupported_sharding_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "1")
-    with pytest.raises(CotbalError) as caught:
+    with raises(CotbalError, "unsupported-sharding", "fsdp_version: 2"):
         validate_environment()
-    assert "fsdp_version: 2" in str(caught.value)
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "0")
-    with pytest.raises(CotbalError) as caught:
+    with raises(CotbalError, "unsupported-sharding", "zero_stage: 1, 2 or 3"):
         validate_environment()
-    assert "zero_stage: 1, 2 or 3" in str(caught.value)
 
 
 def test_the_recipe_says_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,5 +92,5 @@ def test_a_check_keeps_no_more_activations_than_the_training(checkpoint: Path) -
 def test_a_model_in_four_bits_is_not_sharded(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     for name, value in {f"ACCELERATE_USE_{way}": "true", "FSDP_VERSION": "2"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(CotbalError, match=r"model\.quantization"):
+    with raises(CotbalError, "unsupported-sharding", "model.quantization"):
         settle_sharding(SimpleNamespace(model=SimpleNamespace(is_quantized=True)), "bfloat16")

@@ -7,6 +7,8 @@ from __future__ import annotations
 import importlib
 import pickle
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +122,7 @@ def trained(
     """
     model, processor = model_for(form, checkpoint), AutoProcessor.from_pretrained(checkpoint)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    own = {
+    options = {
         key: more.pop(key)
         for key in ("compute_loss_func", "eval_dataset", "peft_config")
         if key in more
@@ -144,7 +146,7 @@ def trained(
         "args": settings,
         "train_dataset": data,
         "processing_class": processing,
-        **own,
+        **options,
     }
     trainer = (
         Stock(**common)
@@ -160,6 +162,13 @@ def trained(
         "log": [by_task(line) for line in trainer.state.log_history],
         "trainer": trainer,
     }
+
+
+@cache
+def once(form: str, checkpoint: Path, micro: int, accumulation: int) -> dict[str, Any]:
+    """The training without any other setting; not to be changed."""
+    with tempfile.TemporaryDirectory() as directory:
+        return trained(form, checkpoint, Path(directory), micro, accumulation)
 
 
 def in_test_all(case: Any) -> Any:
@@ -200,9 +209,9 @@ def test_the_metrics_of_an_evaluation_are_trl_s(checkpoint: Path, tmp_path: Path
 def test_the_update_depends_on_weights_and_not_on_micro_batches(
     checkpoint: Path, tmp_path: Path, form: str
 ) -> None:
-    whole = trained(form, checkpoint, tmp_path, 12, 1)
+    whole = once(form, checkpoint, 12, 1)
     for micro, accumulation in ((4, 3), (1, 12)):
-        assert distance(trained(form, checkpoint, tmp_path, micro, accumulation), whole) < 1e-5
+        assert distance(once(form, checkpoint, micro, accumulation), whole) < 1e-5
     scaled = Static(tuple(10 * w for w in WEIGHTS.values))
     assert distance(trained(form, checkpoint, tmp_path, 1, 12, scaled), whole) < 1e-5
     assert distance(trained(form, checkpoint, tmp_path, 1, 12, EQUAL), whole) > 0.05
@@ -216,7 +225,7 @@ def test_images_become_many_tokens_and_the_update_is_that_of_the_other_trainer(
     """TaskWeightedTrainer with TRL's collator: it makes logits and looks them up by labels and task
     ids of its own.
     """
-    ours = trained("image", checkpoint, tmp_path, 4, 3)
+    ours = once("image", checkpoint, 4, 3)
     processor = AutoProcessor.from_pretrained(checkpoint)
     collator = DataCollatorForVisionLanguageModeling(
         processor, max_length=1024, completion_only_loss=True
@@ -245,7 +254,7 @@ def test_joined_rows_keep_their_tasks(
     checkpoint: Path, tmp_path: Path, joined: str, micro: int
 ) -> None:
     """One step over all rows, so that their order does not matter."""
-    padded = trained("prompt", checkpoint, tmp_path, 12, 1)
+    padded = once("prompt", checkpoint, 12, 1)
     layout: dict[str, Any] = (
         {"packing": True, "max_length": 64} if joined == "packing" else {"max_length": None}
     )
@@ -276,7 +285,7 @@ def test_the_task_survives_the_removal_of_unused_columns(checkpoint: Path, tmp_p
     )
 
 
-def test_a_training_goes_on_from_its_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_training_resumes_from_its_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
     steps = {"max_steps": 3, "save_strategy": "steps", "save_steps": 2, "learning_rate": 0.1}
     straight = trained("image", checkpoint, tmp_path, 2, 2, **steps)
     model = model_for("image", checkpoint)
@@ -427,7 +436,7 @@ def test_rows_to_evaluate_need_no_task(
 
 
 def test_rows_that_are_not_prepared_may_be_joined(checkpoint: Path, tmp_path: Path) -> None:
-    whole = trained("prompt", checkpoint, tmp_path, 12, 1)
+    whole = once("prompt", checkpoint, 12, 1)
     ready = whole["trainer"].train_dataset.select_columns(["input_ids", "labels", "task"])
     options = {
         "padding_free": True,
@@ -440,9 +449,9 @@ def test_rows_that_are_not_prepared_may_be_joined(checkpoint: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("form", ["prompt", "image"])
-def test_the_collator_may_be_sent_to_workers(checkpoint: Path, tmp_path: Path, form: str) -> None:
+def test_the_collator_may_be_sent_to_workers(checkpoint: Path, form: str) -> None:
     """Where they are not forked: on macOS, and from Python 3.14 on."""
-    trainer = trained(form, checkpoint, tmp_path, 12, 1)["trainer"]
+    trainer = once(form, checkpoint, 12, 1)["trainer"]
     batch = pickle.loads(pickle.dumps(trainer.data_collator))(
         [trainer.train_dataset[i] for i in (0, 11)]
     )

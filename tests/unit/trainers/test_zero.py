@@ -16,9 +16,6 @@ from helpers.launched_ranks import Results, launch
 from helpers.rank_cases import SEVERAL, WITH_IMAGE, sensitive
 from helpers.trainer_cases import EQUAL, distance, update, with_images
 
-# Costly fixtures for all tests: they stay in one of the processes that share the tests out.
-pytestmark = pytest.mark.xdist_group("sharded")
-
 
 @pytest.fixture(scope="module")
 def two(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Results]:

@@ -36,18 +36,18 @@ def read(directory: Path) -> Evaluation:
     files.sort(key=lambda path: path.name)
     contents = {path: _content(path) for path in files}
     one_model(directory, {path: _model(path, content) for path, content in contents.items()})
-    found: dict[str, Benchmark] = {}
+    benchmarks: dict[str, Benchmark] = {}
     warnings: list[str] = []
     for path, content in contents.items():
         warnings += _limits(path, content)
         for name, benchmark in _benchmarks(path, content).items():
-            if name in found and found[name].metrics != benchmark.metrics:
+            if name in benchmarks and benchmarks[name].metrics != benchmark.metrics:
                 warnings.append(
                     f"{directory}: {name} was evaluated more than once; {path.name} is the newest,"
                     " and read"
                 )
-            found[name] = benchmark
-    return Evaluation(directory, found, tuple(warnings))
+            benchmarks[name] = benchmark
+    return Evaluation(directory, benchmarks, tuple(warnings))
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _limits(path: Path, content: Mapping[str, Any]) -> list[str]:
 
 
 def _benchmarks(path: Path, content: Mapping[str, Any]) -> dict[str, Benchmark]:
-    found = {}
+    benchmarks = {}
     for name, entries in content["results"].items():
         metrics = _metrics(path, name, entries)
         if not metrics:  # a group that only holds other tasks
@@ -103,14 +103,14 @@ def _benchmarks(path: Path, content: Mapping[str, Any]) -> dict[str, Benchmark]:
         directions = _mapping(content.get("higher_is_better"))
         counts = _mapping(content["n-samples"].get(name))
         counted = counts.get("effective")
-        found[name] = Benchmark(
+        benchmarks[name] = Benchmark(
             name,
             metrics,
             _lower_is_better(metrics, _mapping(directions.get(name))),
             counted if isinstance(counted, int) else None,
             _rows(path, name),
         )
-    return found
+    return benchmarks
 
 
 def _lower_is_better(
@@ -168,13 +168,13 @@ def _rows(results: Path, task: str) -> tuple[Row, ...]:
     return tuple(sorted(rows, key=lambda row: row["doc_id"]))
 
 
-def _row(line: str, place: str) -> dict[str, Any]:
+def _row(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ScoresError(f"{place}: expected one JSON value; {error}") from None
+        raise ScoresError(f"{where}: expected one JSON value; {error}") from None
     if not isinstance(row, dict) or not isinstance(row.get("doc_id"), int):
         raise ScoresError(
-            f"{place}: expected an answer with a doc_id, as lmms-eval writes it; found {line[:60]}"
+            f"{where}: expected an answer with a doc_id, as lmms-eval writes it; found {line[:60]}"
         )
     return row

@@ -99,15 +99,17 @@ def _benchmark(run: str, evaluation: Evaluation, name: str, metric: str) -> Benc
     where = f"{run} ({evaluation.directory})"
     if name not in evaluation.benchmarks:
         raise ScoresError(f"{where}: expected {name}; found {', '.join(evaluation.benchmarks)}")
-    found = evaluation.benchmarks[name]
-    if metric not in found.metrics:
-        raise ScoresError(f"{where}, {name}: expected {metric!r}; found {', '.join(found.metrics)}")
-    if metric in found.lower_is_better:
+    benchmark = evaluation.benchmarks[name]
+    if metric not in benchmark.metrics:
+        raise ScoresError(
+            f"{where}, {name}: expected {metric!r}; found {', '.join(benchmark.metrics)}"
+        )
+    if metric in benchmark.lower_is_better:
         raise ScoresError(
             f"{where}, {name}: {metric} is better when lower; weights need one that is better when"
             " higher"
         )
-    return found
+    return benchmark
 
 
 def _samples(cells: list[Benchmark], metric: str, runs: tuple[str, ...]) -> Samples | str:

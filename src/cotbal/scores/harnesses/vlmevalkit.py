@@ -34,25 +34,25 @@ def read(directory: Path) -> Evaluation:
         ScoresError: none is there, a file cannot be read, the files are of several models, or one
             dataset was scored twice with different numbers.
     """
-    found: dict[str, Benchmark] = {}
+    benchmarks: dict[str, Benchmark] = {}
     sources: dict[str, Path] = {}
     paths = sorted(path for path in directory.rglob("*") if path.name.endswith(SUFFIXES))
     one_model(directory, {path: _model(path) for path in paths})
     for path in paths:
         name = _dataset(path)
         benchmark = Benchmark(name, _metrics(path))
-        if name in found and found[name].metrics != benchmark.metrics:
+        if name in benchmarks and benchmarks[name].metrics != benchmark.metrics:
             raise ScoresError(
                 f"{directory}: {name} was scored twice, with different numbers: {sources[name]} and"
                 f" {path}; give the folder of one run"
             )
-        found[name], sources[name] = benchmark, path
-    if not found:
+        benchmarks[name], sources[name] = benchmark, path
+    if not benchmarks:
         raise ScoresError(
             f"{directory}: expected score files of VLMEvalKit (<model>_<dataset>_acc.csv,"
             " _score.csv or .json); found none"
         )
-    return Evaluation(directory, found)
+    return Evaluation(directory, benchmarks)
 
 
 def _model(path: Path) -> str:
