@@ -74,6 +74,7 @@ COMMANDS = (
     "status",
     "cancel",
     "rescore",
+    "verify",
     "report",
     "zeroshot",
     "submission",

@@ -10,7 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cotbal import plugins
-from cotbal.data.files import archive, is_locked, now, read_json, write_json, write_sealed
+from cotbal.data.files import (
+    archive,
+    is_locked,
+    now,
+    read_json,
+    remove_leftovers,
+    write_json,
+    write_sealed,
+)
 from cotbal.errors import MissingDependency, RunError, RunsFailed
 from cotbal.jobs.checkpoint_files import checkpoint_stat, lost_files
 from cotbal.jobs.executors import Job, Outcome, Resources, forget_handle
@@ -101,6 +109,7 @@ def execute(
     waiting = [entry.job for entry in entries if not entry.done]
     finished = [entry.job for entry in entries if entry.done]
     _release(entries)
+    remove_leftovers(prepared.root.root)
     need_none_elsewhere([job.directory for job in waiting], options.executor)
     outcomes = run(waiting, options.resources) if waiting else None  # rejects what cannot run here
     begin()
@@ -146,11 +155,12 @@ def _entry(prepared: Prepared, work: Work, options: Options) -> _Entry:
 
 
 def _lost(paths: RunPaths) -> list[str]:
-    """What is gone of a finished run. A model that was removed as a whole was not lost."""
+    """What is gone of a run. A model that was removed as a whole was not lost."""
+    begun = (paths.outcome, paths.trained, paths.partial, paths.root / "generations")
+    if not paths.job.exists() and any(path.exists() for path in begun):
+        return [f"{paths.job.name}: missing, so what the run was made from is not known"]
     if not paths.done:
         return []
-    if not paths.job.exists():
-        return [f"{paths.job.name}: missing, so what the run was made from is not known"]
     written = read_json(paths.outcome).get("checkpoint")
     return lost_files(paths.checkpoint, written) if written and paths.checkpoint.exists() else []
 
