@@ -262,6 +262,19 @@ def is_locked(path: Path) -> bool:
             return False
     except RunError:
         return True
+    except OSError:  # it cannot be written from here
+        return _is_held(path)
+
+
+def _is_held(path: Path) -> bool:
+    import fcntl
+
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def archive(directory: Path) -> Path:

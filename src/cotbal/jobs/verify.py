@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from cotbal.data.files import (
 from cotbal.errors import CotbalError, RunError
 from cotbal.jobs.response import as_planned, trial_table, trials_are_done
 from cotbal.jobs.rundir import RunDir, submissions
+from cotbal.jobs.verify_inputs import InputsCheck
 from cotbal.jobs.verify_run import DAMAGED, MISSING, Difference, RunCheck, is_same
 from cotbal.jobs.weigh import matrices_of, task_weights, units
 from cotbal.recipe.recipe import Recipe, load_recipe
@@ -60,8 +60,8 @@ class Verification:
 
 
 def verify(root: RunDir, step: Step) -> Verification:
-    """Compare all digests of a run directory, and compute scores from answers, weights from scores
-    and the table of trials again; nothing is written.
+    """Compare all digests of a run directory and the inputs of its runs, and compute scores from
+    answers, weights from scores and the table of trials again; nothing is written there.
 
     Args:
         step: called with (what, done, total).
@@ -71,13 +71,12 @@ def verify(root: RunDir, step: Step) -> Verification:
     """
     if not root.plan.exists() and not root.recipe.exists():
         root.planned()  # raises
-    with suppress(PermissionError):  # of a directory that cannot be written
-        if is_locked(root.lock):
-            raise RunError(
-                f"{root.root}: another cotbal command is using this directory; wait for it, then"
-                " rerun this command",
-                "directory-in-use",
-            )
+    if is_locked(root.lock):
+        raise RunError(
+            f"{root.root}: another cotbal command is using this directory; wait for it, then"
+            " rerun this command",
+            "directory-in-use",
+        )
     check = _Check(root)
     differences = list(check.differences(step))
     return Verification(
@@ -142,6 +141,11 @@ class _Check:
             self.scores += check.scores
             self.unchecked += check.unchecked
             yield from differences
+        if recipe is not None:
+            step("comparing the data", len(runs), len(runs))
+            inputs = InputsCheck(root, recipe)
+            yield from inputs.differences(runs)
+            self.unchecked += inputs.unchecked
         if recipe is None:
             self.unchecked.append("weights: not computed again: there is no sound recipe")
         elif not sound:

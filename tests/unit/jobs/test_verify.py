@@ -8,8 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
-from cotbal.data.files import digest_of, locked, read_json, temporary, write_sealed
+from cotbal.data.files import (
+    digest_of,
+    locked,
+    read_json,
+    temporary,
+    write_sealed,
+    write_sealed_text,
+)
 from cotbal.errors import RunError
 from cotbal.jobs import pipeline
 from cotbal.jobs.checkpoint_files import checkpoint_state
@@ -192,6 +200,35 @@ def test_given_weights_are_not_those_of_the_probes(root: RunDir) -> None:
     found = verify(root, step)
     assert found.differences == ()
     assert [line for line in found.unchecked if str(root.weights) in line]
+
+
+def test_changed_data_are_named_and_nothing_is_archived(home: Path, root: RunDir) -> None:
+    mixture = shutil.copytree(home / "mixture", home / "copied")
+    (home / "mixture").unlink()
+    mixture.rename(home / "mixture")
+    recipe = root.recipe.read_text()
+    old = read_json(root.probe("mini").job)
+    write_sealed_text(root.recipe, _moved(recipe, home))
+    assert verify(root, step).differences == (), "data may lie elsewhere"
+    records = home / "mixture" / "ocr_train.jsonl"
+    records.write_text(records.read_text().replace("answer 0", "answer 9"))
+    found, archived = repair(root, step)
+    assert archived == []
+    assert set(named(found, root)) == {
+        str(path.relative_to(root.root)) for path in root.root.rglob("job.json")
+    }
+    records.unlink()
+    found = verify(root, step)
+    assert found.differences == ()
+    assert [line for line in found.unchecked if "ocr_train.jsonl" in line]
+    assert read_json(root.probe("mini").job) == old
+
+
+def _moved(recipe: str, home: Path) -> str:
+    """The recipe with its data in the mixture of this test."""
+    content = yaml.safe_load(recipe)
+    old = str(Path(content["images"]).parent)
+    return recipe.replace(old, str(home / "mixture"))
 
 
 def test_losses_are_those_of_the_training(home: Path, root: RunDir) -> None:
