@@ -35,11 +35,12 @@ sys.path[:0] = [str(TESTS)]
 RUN = ("run", "--weighting", "ew", "--weighting", "cotbal")
 LORA = ("model.language=lora", "model.lora={rank: 2}")
 SMALL = ("optimization.batch_size=4", "optimization.micro_batch_size=2")
+LETTERS = ("tasks.color.metric=helpers.letters", "tasks.paint.metric=helpers.letters")
 JOBS: dict[str, tuple[str, ...]] = {  # name -> verb with its options, and changes to the recipe
     "full": (*RUN, *SMALL),
     "lora": (*RUN, *SMALL, *LORA),
     "replicates": (*RUN, *SMALL, "balance.replicates=2"),
-    "trials": ("response", *SMALL, "response.fraction=1/2"),
+    "trials": ("response", *SMALL, "response.fraction=1/2", *LETTERS),
     "ranks": (*RUN, *SMALL, "resources.gpus=0", "resources.ranks=2"),
 }
 KINDS = ("driver KILL", "driver TERM", "driver INT", "worker KILL", "worker TERM", "both KILL")
@@ -104,6 +105,7 @@ def variables(work: Path, cache: str = "cache") -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]),
     }
 
 
@@ -216,11 +218,11 @@ def play(job: str, number: int, work: Path, seed: int) -> Report:
     chance = random.Random(f"{seed} {number}")
     report = Report(job, number)
     expected, seconds = reference(job, work)
-    root = work / f"{job}-{number}"
+    root = work / f"{job}-{seed}-{number}"
     shutil.rmtree(root, ignore_errors=True)
     printed = root.with_suffix(".txt")
     printed.unlink(missing_ok=True)
-    cache = f"cache-{number}" if chance.random() < 0.3 else "cache"
+    cache = f"cache-{seed}-{number}" if chance.random() < 0.1 else "cache"
     command, environment = arguments(job, source(work), root), variables(work, cache)
     kills = chance.randint(3, 7)
     code = None
