@@ -2,7 +2,7 @@
 
     python benchmarks/kills.py --kills 200 --work kills --out kills.jsonl
 
-Every job is killed several times and resumed by the same command after each kill, then left to its
+Every job is killed up to 12 times and resumed by the same command after each kill, then left to its
 end. Its results (answers, scores, tables, weights, models) must be the bytes of an undisturbed job,
 `cotbal verify` must find nothing, no process may outlive its driver by 10 seconds, and no temporary
 file may be left. Rerunning the campaign continues it: every job is one line of the output.
@@ -170,13 +170,13 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {  # short ones, which random momen
 
 def await_moment(process: Any, root: Path, seconds: float, chance: random.Random) -> None:
     """Wait for the moment of a kill: a random one, or a random one in a short phase."""
-    deadline = time.monotonic() + chance.uniform(0.0, seconds)
+    deadline = time.monotonic() + chance.uniform(0.0, 0.5 * seconds)
     reached = MOMENTS["never"]
-    if chance.random() < 0.4:
+    if chance.random() < 0.5:
         reached = MOMENTS[chance.choice([*MOMENTS][1:])]
-        deadline = time.monotonic() + 2 * seconds
+        deadline = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < deadline and not reached(root):
-        time.sleep(0.003)
+        time.sleep(0.02)
     time.sleep(chance.uniform(0.0, 0.05))
 
 
@@ -224,7 +224,7 @@ def play(job: str, number: int, work: Path, seed: int) -> Report:
     printed.unlink(missing_ok=True)
     cache = f"cache-{seed}-{number}" if chance.random() < 0.1 else "cache"
     command, environment = arguments(job, source(work), root), variables(work, cache)
-    kills = chance.randint(3, 7)
+    kills = chance.randint(5, 12)
     code = None
     for _ in range(3 * kills):
         if code == 0 or len(report.kills) == kills:

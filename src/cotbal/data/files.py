@@ -180,8 +180,8 @@ def need_sealed(path: Path) -> bytes:
     if written.partition(" ")[0] != hashlib.sha256(content).hexdigest():
         raise RunError(
             f"{path}: expected the file whose digest is in {beside.name}; found another: it is"
-            " damaged, or was edited. `cotbal verify` with --repair and the run directory archives"
-            " it; then rerun the command that wrote it",
+            " damaged, or was edited. `cotbal verify --repair` archives what is damaged in a run"
+            " directory; then rerun the command that wrote it",
             "damaged-file",
         )
     return content
@@ -201,7 +201,9 @@ def read_json(path: Path) -> Any:
         return unsealed(json.loads(path.read_text(encoding="utf-8")), path)
     except ValueError as error:
         raise RunError(
-            f"{path}: expected JSON as cotbal writes it; found a broken file ({error})",
+            f"{path}: expected JSON as cotbal writes it; found a broken file ({error})."
+            " `cotbal verify --repair` archives what is damaged in a run directory; then rerun the"
+            " command that wrote it",
             "broken-file",
         ) from None
 

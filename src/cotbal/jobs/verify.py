@@ -124,7 +124,9 @@ class _Check:
         yield from problems
         sealed = [root.plan, root.weights, root.balance, root.design]
         yield from self._documents([*sealed, *root.trial_table.parent.glob("weights-*.json")])
-        tables = [root.score_table, root.trial_table, *root.root.glob("portions/*.csv")]
+        folder = root.portions("").parent
+        portions = {*folder.glob("*.csv"), *(p.with_suffix("") for p in folder.glob("*.sha256"))}
+        tables = [root.score_table, root.trial_table, *sorted(portions)]
         tables += [home.score_table for home in root.seeds]
         yield from self._tables(tables)
         yield from self._others()
@@ -186,12 +188,15 @@ class _Check:
         """Tables with a digest beside them. One of trials of other origin has none."""
         for path in paths:
             given = path == self.root.trial_table and not self.root.design.exists()
-            if not path.exists() or given:
+            if given or not (path.exists() or digest_of(path).exists()):
                 continue
             self.compared += 1
-            if not _is_sealed(path):
-                redo = WRITES if path.parent.name == "portions" else WEIGHS
-                redo = "the next `response` writes it again" if "response" in path.parts else redo
+            redo = WRITES if path.parent.name == "portions" else WEIGHS
+            if path == self.root.trial_table:
+                redo = "the next `response` writes it again"
+            if not path.exists():
+                yield Difference(path, MISSING, redo)
+            elif not _is_sealed(path):
                 yield Difference(path, DAMAGED, redo, (path, digest_of(path)))
 
     def _others(self) -> Iterator[Difference]:
@@ -255,12 +260,15 @@ class _Check:
         elif (content := self._content(root.balance)) is not None and not is_same(content, written):
             problem = "not what the scores give"
             yield Difference(root.balance, problem, WEIGHS, (root.balance,))
-        if not root.score_table.exists():
-            yield Difference(root.score_table, MISSING, WEIGHS)
-        elif _is_sealed(root.score_table) and root.score_table.read_text(encoding="utf-8") != table:
-            archived = (root.score_table, digest_of(root.score_table))
-            yield Difference(root.score_table, "not what the runs give", WEIGHS, archived)
+        yield from self._score_table(table)
         yield from self._task_weights(recipe, result.weights)
+
+    def _score_table(self, expected: str) -> Iterator[Difference]:
+        path, beside = self.root.score_table, digest_of(self.root.score_table)
+        if not path.exists() and not beside.exists():
+            yield Difference(path, MISSING, WEIGHS)
+        elif path.exists() and _is_sealed(path) and path.read_text(encoding="utf-8") != expected:
+            yield Difference(path, "not what the runs give", WEIGHS, (path, beside))
 
     def _task_weights(self, recipe: Recipe, weights: dict[str, float]) -> Iterator[Difference]:
         path = self.root.weights

@@ -155,6 +155,8 @@ DELETED = {
     "balance.json": "balance.json",
     "scores.csv": "scores.csv",
     "scores.csv.sha256": "scores.csv",
+    "portions/vqa.csv": "portions/vqa.csv",
+    "portions/vqa.csv.sha256": "portions/vqa.csv",
     f"{MINI}/job.json": f"{MINI}/job.json",
     f"{MINI}/generations/vqa.validation.jsonl": f"{MINI}/generations/vqa.validation.jsonl",
     f"{MINI}/generations/vqa.validation.jsonl.sha256": f"{MINI}/generations/vqa.validation.jsonl",
@@ -263,6 +265,19 @@ def test_a_run_that_is_being_worked_on_is_left_alone(root: RunDir) -> None:
 def test_a_directory_in_use_is_not_verified(root: RunDir) -> None:
     with locked(root.lock), raises(RunError, "directory-in-use", root.root):
         verify(root, step)
+
+
+def test_a_directory_that_cannot_be_written_is_verified(
+    root: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rejected(*_: object, **__: object) -> None:
+        raise PermissionError("read only")
+
+    with locked(root.lock):
+        monkeypatch.setattr("filelock.FileLock.acquire", rejected)
+        with raises(RunError, "directory-in-use", root.root):
+            verify(root, step)
+    assert verify(root, step).differences == ()
 
 
 def test_another_directory_is_no_run_directory(tmp_path: Path) -> None:
