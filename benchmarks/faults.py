@@ -34,7 +34,7 @@ Damage = Callable[[Path, random.Random], None]
 JOB = "full"
 FUTURE = 2_208_988_800  # 2040
 MEBIBYTE = 2**20
-MEMORY = (64, 256, 1024)  # MiB beyond what a process has when it starts
+MEMORY = (4, 16, 32)  # MiB beyond what a process has when it starts
 DISK = (200, 400, 800, 1200, 1600, 2400, 3200)  # KiB
 
 

@@ -177,6 +177,10 @@ def _run() -> None:
             raise
         print(f"cotbal: {_disk_error(error)}", file=sys.stderr)
         sys.exit(2)
+    except MemoryError:
+        text = "expected more memory; the system gave no more. Free some, then rerun the command"
+        print(f"cotbal: {text} to resume: {_command()}", file=sys.stderr)
+        sys.exit(2)
     except _Stopped as stopped:
         print(
             f"\nStopped; finished runs and checkpoints are kept. Resume with: {_command()}",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -251,5 +253,6 @@ def _explained(failures: Sequence[Outcome]) -> Iterator[str]:
         alike.setdefault(failure.message.strip().splitlines()[-1], []).append(failure)
     for group in alike.values():
         names = ", ".join(failure.job.name for failure in group)
-        log = RunPaths(group[0].job.directory).log
-        yield f"{names}\n{group[0].message.strip()}\n(whole log: {log})"
+        log, message = RunPaths(group[0].job.directory).log, group[0].message.strip()
+        advice = "\nthe disk is full: make room" if os.strerror(errno.ENOSPC) in message else ""
+        yield f"{names}\n{message}\n(whole log: {log}){advice}"
