@@ -170,7 +170,7 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {  # short ones, which random momen
 
 def await_moment(process: Any, root: Path, seconds: float, chance: random.Random) -> None:
     """Wait for the moment of a kill: a random one, or a random one in a short phase."""
-    deadline = time.monotonic() + chance.uniform(0.0, 0.5 * seconds)
+    deadline = time.monotonic() + chance.uniform(0.0, 0.25 * seconds)
     reached = MOMENTS["never"]
     if chance.random() < 0.5:
         reached = MOMENTS[chance.choice([*MOMENTS][1:])]
@@ -186,10 +186,7 @@ def kill(process: Any, kind: str, chance: random.Random) -> bool:
     number = signal.Signals[f"SIG{name}"]
     workers = warm_drivers.below(process.pid)
     targets = {"driver": [process.pid], "both": [process.pid, *(w.pid for w in workers)]}
-    if who == "worker":
-        if not workers:
-            return False
-        targets["worker"] = [chance.choice(workers).pid]
+    targets["worker"] = [chance.choice(workers).pid] if workers else targets["driver"]
     if process.poll() is not None:
         return False
     for pid in targets[who]:

@@ -43,7 +43,8 @@ state = {
     "mark": os.environ.get("MARK"),
     "argv": sys.argv[1:],
 }
-(directory / "state.json").write_text(json.dumps(state))
+(directory / "state.new").write_text(json.dumps(state))
+(directory / "state.new").rename(directory / "state.json")
 while not (directory / "go").exists():
     time.sleep(0.02)
 (directory / "done").touch()
