@@ -46,7 +46,7 @@ JOBS: dict[str, tuple[str, ...]] = {  # name -> verb with its options, and chang
 KINDS = ("driver KILL", "driver TERM", "driver INT", "worker KILL", "worker TERM", "both KILL")
 RESULTS = (
     *("scores.csv", "balance.json", "weights.json", "response/trials.csv", "response/design.json"),
-    *("portions/*", "**/generations/*", "**/scores/*.json", "**/checkpoint/**/*"),
+    *("portions/*.csv", "**/generations/*.jsonl", "**/scores/*.json", "**/checkpoint/**/*"),
 )
 LIMIT = 900.0  # seconds of a command, on a busy machine
 NOTICE = 10.0  # seconds within which workers notice that their driver has died
