@@ -16,7 +16,8 @@ INTRODUCTION = """\
 # Command line
 
 This page is generated from the program. `cotbal COMMAND --help` shows the same text.
-Exit codes: 0 for success, 2 for invalid input or failed runs, 130 after Ctrl-C.
+Exit codes: 0 for success, 1 where `cotbal verify` finds a difference, 2 for invalid input or failed
+runs, 130 after Ctrl-C.
 """
 
 

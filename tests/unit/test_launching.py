@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cotbal.jobs.begin import BEGIN
 from cotbal.jobs.launching import Node, is_launched, launched
 from cotbal.recipe.schema import ResourcesSection
 
@@ -26,6 +27,7 @@ def test_several_gpus_of_one_node() -> None:
         "--standalone",
         "--nproc-per-node=4",
         "--module",
+        "cotbal.jobs.begin",
         "cotbal.jobs.worker",
         "/runs/a/job.json",
     )
@@ -40,7 +42,7 @@ def test_several_nodes_meet_at_the_first() -> None:
         "--master-addr=$MAIN",
         "--master-port=29400",
     )
-    assert argv[8:] == ("--module", *COMMAND[2:])
+    assert argv[8:] == ("--module", BEGIN, *COMMAND[2:])
 
 
 @pytest.mark.parametrize("gpus", [1, 8])
@@ -55,7 +57,7 @@ def test_a_configuration_of_accelerate_is_taken(gpus: int) -> None:
         "--config_file=/etc/fsdp.yaml",
     )
     assert f"--num_processes={gpus}" in argv
-    assert argv[-3:] == ("--module", *COMMAND[2:])
+    assert argv[-4:] == ("--module", BEGIN, *COMMAND[2:])
 
 
 def test_accelerate_on_several_nodes() -> None:

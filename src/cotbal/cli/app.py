@@ -74,6 +74,7 @@ COMMANDS = (
     "status",
     "cancel",
     "rescore",
+    "verify",
     "report",
     "zeroshot",
     "submission",
@@ -175,6 +176,10 @@ def _run() -> None:
         if error.errno not in _OF_THE_DISK and not isinstance(error, shutil.Error):
             raise
         print(f"cotbal: {_disk_error(error)}", file=sys.stderr)
+        sys.exit(2)
+    except MemoryError:
+        text = "expected more memory; the system gave no more. Free some, then rerun the command"
+        print(f"cotbal: {text} to resume: {_command()}", file=sys.stderr)
         sys.exit(2)
     except _Stopped as stopped:
         print(

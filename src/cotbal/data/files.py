@@ -5,16 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shutil
+import socket
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
 from cotbal.errors import RunError
 from cotbal.scores.sealed import sealed, unsealed
+
+# What is not complete yet, with the machine and the process that writes it: see `temporary`.
+_TEMPORARY = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]+)-[0-9a-f]{8}\.part")
+ABANDONED_SECONDS = 24 * 3600.0  # of a file whose writer cannot be looked for from this machine
 
 
 def write_text(path: Path, text: str) -> None:
@@ -31,17 +38,77 @@ def whole_file(path: Path, durable: bool = True) -> Iterator[TextIO]:
         durable: wait until the disk has it, so that it is whole after a loss of power too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    part = temporary(path)
     try:
-        with temporary.open("x", encoding="utf-8") as file:
+        with part.open("x", encoding="utf-8") as file:
             yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(part, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
+
+
+def temporary(path: Path) -> Path:
+    """A new name beside a file or directory, for its content until it is complete."""
+    part = f"{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.part"
+    return path.with_name(f".{path.name}.{part}")
+
+
+def leftovers(directory: Path) -> list[Path]:
+    """What ended processes did not complete below a directory.
+
+    A writer on another machine cannot be looked for; its files count after a day.
+    """
+    found = []
+    for folder, folders, files in os.walk(directory):
+        names = {name: match for name in folders + files if (match := _TEMPORARY.fullmatch(name))}
+        folders[:] = [name for name in folders if name not in names]
+        for name, match in names.items():
+            path = Path(folder, name)
+            if _is_abandoned(path, *match.groups()):
+                found.append(path)
+    return sorted(found)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove what ended processes did not complete below a directory."""
+    for path in leftovers(directory):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_abandoned(path: Path, machine: str, process: str) -> bool:
+    if machine == _machine():
+        return not is_running(int(process))
+    with suppress(FileNotFoundError):
+        return now() - path.stat().st_mtime > ABANDONED_SECONDS
+    return False
+
+
+@cache
+def _machine() -> str:
+    """Names this machine since its start, and the container: what shares process numbers."""
+    facts = socket.gethostname()
+    with suppress(OSError):
+        facts += Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+        facts += os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(facts.encode()).hexdigest()[:8]
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process of this number on this machine."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_json(path: Path, content: Any, durable: bool = True) -> None:
@@ -67,13 +134,25 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 def write_sealed_rows(path: Path, rows: Iterable[Any]) -> None:
     """Write one JSON value per line, atomically, and a digest of the file beside it."""
-    digest = hashlib.sha256()
+    with sealed_file(path) as file:
+        file.writelines(_json(row) + "\n" for row in rows)
+
+
+def write_sealed_text(path: Path, text: str) -> None:
+    """Write a file atomically, and a digest of it beside it."""
+    with sealed_file(path) as file:
+        file.write(text)
+
+
+@contextmanager
+def sealed_file(path: Path) -> Iterator[TextIO]:
+    """As `whole_file`, with a digest beside the file, which `need_sealed` compares."""
     with whole_file(path) as file:
-        for row in rows:
-            line = _json(row) + "\n"
-            digest.update(line.encode())
-            file.write(line)
-        write_text(digest_of(path), f"{digest.hexdigest()}  {path.name}\n")
+        yield file
+        file.flush()
+        with open(file.name, "rb") as written:
+            digest = hashlib.file_digest(written, "sha256").hexdigest()
+        write_text(digest_of(path), f"{digest}  {path.name}\n")
 
 
 def digest_of(path: Path) -> Path:
@@ -87,15 +166,25 @@ def read_sealed_rows(path: Path) -> list[Any]:
     Raises:
         RunError: the file does not have the digest beside it, or there is none.
     """
+    return [json.loads(line) for line in need_sealed(path).split(b"\n") if line]
+
+
+def need_sealed(path: Path) -> bytes:
+    """The content of a file with the digest beside it.
+
+    Raises:
+        RunError: the file does not have the digest beside it, or there is none.
+    """
     content, beside = path.read_bytes(), digest_of(path)
     written = beside.read_text(encoding="utf-8", errors="replace") if beside.exists() else ""
     if written.partition(" ")[0] != hashlib.sha256(content).hexdigest():
         raise RunError(
             f"{path}: expected the file whose digest is in {beside.name}; found another: it is"
-            " damaged, or was edited. Remove the directory of its run and rerun the command",
+            " damaged, or was edited. `cotbal verify --repair` archives what is damaged in a run"
+            " directory; then rerun the command that wrote it",
             "damaged-file",
         )
-    return [json.loads(line) for line in content.split(b"\n") if line]
+    return content
 
 
 def _json(content: Any, indent: int | None = None) -> str:
@@ -112,7 +201,9 @@ def read_json(path: Path) -> Any:
         return unsealed(json.loads(path.read_text(encoding="utf-8")), path)
     except ValueError as error:
         raise RunError(
-            f"{path}: expected JSON as cotbal writes it; found a broken file ({error})",
+            f"{path}: expected JSON as cotbal writes it; found a broken file ({error})."
+            " `cotbal verify --repair` archives what is damaged in a run directory; then rerun the"
+            " command that wrote it",
             "broken-file",
         ) from None
 
@@ -173,6 +264,19 @@ def is_locked(path: Path) -> bool:
             return False
     except RunError:
         return True
+    except OSError:  # it cannot be written from here
+        return _is_held(path)
+
+
+def _is_held(path: Path) -> bool:
+    import fcntl
+
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def archive(directory: Path) -> Path:

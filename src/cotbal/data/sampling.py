@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from cotbal.data.files import whole_file
+from cotbal.data.files import sealed_file
 from cotbal.data.reading.images import Rejected, problems_of_images
 from cotbal.data.reading.record import first_lines
 from cotbal.data.reading.records import Records
@@ -146,7 +146,7 @@ def write_manifest(path: Path, ids: Iterable[str], portioned: Portioned) -> None
     Args:
         ids: of the kept records, such as `records.ids(portioned.indices)`.
     """
-    with whole_file(path) as file:
+    with sealed_file(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["index", "id", "portion", "order"])
         columns = (portioned.indices.tolist(), ids, portioned.smallest, portioned.order.tolist())

@@ -21,7 +21,6 @@ from cotbal.training.ranks import (
     Stopped,
     is_of_another,
     join,
-    leave_with_parent,
     stop_signal,
 )
 from cotbal.training.run_paths import RunPaths
@@ -42,7 +41,6 @@ def job_begun(paths: RunPaths) -> Iterator[tuple[Ranks, Callable[[], bool]]]:
     Raises:
         CotbalError: the launcher shards models in a way that is not supported.
     """
-    leave_with_parent()
     stop = stop_signal()
     transformers_logging.disable_progress_bar()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -10,7 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cotbal import plugins
-from cotbal.data.files import archive, is_locked, now, read_json, write_json, write_sealed
+from cotbal.data.files import (
+    archive,
+    is_locked,
+    now,
+    read_json,
+    remove_leftovers,
+    write_json,
+    write_sealed,
+)
 from cotbal.errors import MissingDependency, RunError, RunsFailed
 from cotbal.jobs.checkpoint_files import checkpoint_stat, lost_files
 from cotbal.jobs.executors import Job, Outcome, Resources, forget_handle
@@ -101,6 +111,7 @@ def execute(
     waiting = [entry.job for entry in entries if not entry.done]
     finished = [entry.job for entry in entries if entry.done]
     _release(entries)
+    remove_leftovers(prepared.root.root)
     need_none_elsewhere([job.directory for job in waiting], options.executor)
     outcomes = run(waiting, options.resources) if waiting else None  # rejects what cannot run here
     begin()
@@ -146,11 +157,12 @@ def _entry(prepared: Prepared, work: Work, options: Options) -> _Entry:
 
 
 def _lost(paths: RunPaths) -> list[str]:
-    """What is gone of a finished run. A model that was removed as a whole was not lost."""
+    """What is gone of a run. A model that was removed as a whole was not lost."""
+    begun = (paths.outcome, paths.trained, paths.partial, paths.root / "generations")
+    if not paths.job.exists() and any(path.exists() for path in begun):
+        return [f"{paths.job.name}: missing, so what the run was made from is not known"]
     if not paths.done:
         return []
-    if not paths.job.exists():
-        return [f"{paths.job.name}: missing, so what the run was made from is not known"]
     written = read_json(paths.outcome).get("checkpoint")
     return lost_files(paths.checkpoint, written) if written and paths.checkpoint.exists() else []
 
@@ -241,5 +253,6 @@ def _explained(failures: Sequence[Outcome]) -> Iterator[str]:
         alike.setdefault(failure.message.strip().splitlines()[-1], []).append(failure)
     for group in alike.values():
         names = ", ".join(failure.job.name for failure in group)
-        log = RunPaths(group[0].job.directory).log
-        yield f"{names}\n{group[0].message.strip()}\n(whole log: {log})"
+        log, message = RunPaths(group[0].job.directory).log, group[0].message.strip()
+        advice = "\nthe disk is full: make room" if os.strerror(errno.ENOSPC) in message else ""
+        yield f"{names}\n{message}\n(whole log: {log}){advice}"

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cotbal.jobs.begin import BEGIN
+
 if TYPE_CHECKING:
     from cotbal.recipe.schema import ResourcesSection
 
@@ -52,7 +54,7 @@ def launched(
     launcher, options = "torch.distributed.run", _torchrun(needs, node)
     if needs.accelerate_config is not None:
         launcher, options = "accelerate.commands.launch", _accelerate(needs, node)
-    return (python, "-m", launcher, *options, "--module", *module)
+    return (python, "-m", launcher, *options, "--module", BEGIN, *module)
 
 
 def _torchrun(needs: ResourcesSection, node: Node | None) -> list[str]:

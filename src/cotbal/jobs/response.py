@@ -9,7 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from cotbal.data.files import archive, locked, read_json, write_json, write_text
+from cotbal.data.files import (
+    archive,
+    digest_of,
+    locked,
+    need_sealed,
+    read_json,
+    write_sealed,
+    write_sealed_text,
+)
 from cotbal.errors import CotbalError, RecipeError, RunError
 from cotbal.jobs.execute import Options
 from cotbal.jobs.inputs import differences
@@ -112,12 +120,17 @@ def write_trials(recipe: Recipe, root: RunDir) -> None:
     Args:
         recipe: with the section `response` of the trials, see `as_planned`.
     """
+    write_sealed_text(root.trial_table, trial_table(recipe, root))
+
+
+def trial_table(recipe: Recipe, root: RunDir) -> str:
+    """The table of the finished trials as `write_trials` writes it."""
     design, mixture = design_of(recipe), recipe.mixture
     files = {run.name: paths for run, paths in _files(recipe, root)}
     metrics = {task.name: task.metric for task in mixture.scored}
     matrix = score_matrix(files, metrics)
     by_ratios, equal = _by_ratios(recipe), np.ones_like(design.weights)
-    table = Trials(
+    trials_done = Trials(
         tasks=design.tasks,
         scored=matrix.tasks,
         weights=equal if by_ratios else design.weights,
@@ -125,7 +138,7 @@ def write_trials(recipe: Recipe, root: RunDir) -> None:
         seeds=tuple(map(str, design.seeds)),
         ratios=design.weights if by_ratios else None,
     )
-    write_text(root.trial_table, table.to_csv())
+    return trials_done.to_csv()
 
 
 def refresh_trials(root: RunDir) -> None:
@@ -133,9 +146,14 @@ def refresh_trials(root: RunDir) -> None:
     if not root.trial_table.exists():
         return
     recipe = as_planned(load_recipe(root.recipe), root)
-    same = read_json(root.design) == _described(recipe)
-    if same and all(paths.done for _, paths in _files(recipe, root)):
+    if trials_are_done(recipe, root):
         write_trials(recipe, root)
+
+
+def trials_are_done(recipe: Recipe, root: RunDir) -> bool:
+    """Whether the trials of a run directory are those of the recipe, and all are finished."""
+    same = read_json(root.design) == _described(recipe)
+    return same and all(paths.done for _, paths in _files(recipe, root))
 
 
 def read_response(root: RunDir) -> Response:
@@ -155,6 +173,8 @@ def read_response(root: RunDir) -> Response:
             f"{root.root}: expected finished trials{missing}: run `cotbal response RECIPE` first",
             "unfinished-trials",
         )
+    if digest_of(root.trial_table).exists():  # not beside a table of other origin
+        need_sealed(root.trial_table)
     table = read_trials(root.trial_table)
     units: Mapping[str, list[str]] = {}  # of a table of other origin: every task has its own weight
     if root.design.exists():
@@ -264,4 +284,4 @@ def _settle_design(prepared: Prepared, options: Options) -> None:
         cancel_jobs(queued(others))
         for directory in (*others, root.design.parent):
             archive(directory)
-    write_json(root.design, now)
+    write_sealed(root.design, now)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cotbal.data.files import read_json, write_sealed, write_text
+from cotbal.data.files import read_json, write_sealed, write_sealed_text
 from cotbal.errors import CotbalError, RecipeError, RunError
 from cotbal.jobs.await_scores import need_scores
 from cotbal.jobs.checkpoint_files import is_model_removed
@@ -99,7 +99,7 @@ def _too_short(
 
 
 def _write_plan(prepared: Prepared) -> None:
-    write_text(prepared.root.recipe, prepared.recipe.to_yaml())
+    write_sealed_text(prepared.root.recipe, prepared.recipe.to_yaml())
     content = {
         "fingerprint": prepared.recipe.fingerprint,
         "versions": {"cotbal": importlib.metadata.version("cotbal")},

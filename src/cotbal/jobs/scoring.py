@@ -123,7 +123,7 @@ def write_scores(paths: RunPaths, task: str, split: str, metrics: Sequence[str])
         )
     rows = read_sealed_rows(answers)
     entries = read_scores_file(paths, task, split)["metrics"]
-    entries |= {metric: _scored(metric, rows) for metric in metrics if not given_by(metric)}
+    entries |= {metric: scored(metric, rows) for metric in metrics if not given_by(metric)}
     content = {"task": task, "split": split, **describe(rows), "metrics": entries}
     write_sealed(paths.scores(task, split), content)
 
@@ -133,7 +133,8 @@ def describe(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"n": len(rows), "clusters": clusters([row["images"] for row in rows])}
 
 
-def _scored(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def scored(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The scores of answers with one metric, as the file of scores holds them."""
     metric = load_metric(name)
     references = [row["references"] for row in rows]
     measured = measure(name, [row["answer"] for row in rows], references, rows)

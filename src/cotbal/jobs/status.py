@@ -10,6 +10,7 @@ from cotbal.errors import CotbalError, RunError
 from cotbal.jobs.executors import recorded_handle
 from cotbal.jobs.queue import QueuedJob, queued
 from cotbal.jobs.rundir import RunDir, SubmissionPaths, submissions
+from cotbal.training.partial_checkpoints import COMPLETE
 from cotbal.training.run_paths import RunPaths
 
 Word = Literal["done", "running", "queued", "unknown", "failed", "interrupted", "missing"]
@@ -88,8 +89,7 @@ def _at_rest(paths: RunPaths) -> tuple[Word, str]:
 
 def _resumes(paths: RunPaths) -> bool:
     """Whether a part of an interrupted run is kept; answers are kept piece by piece."""
-    # `complete`: see cotbal.training.trainers.checkpoints, which needs torch.
-    saved = any(paths.partial.glob("checkpoint-*/complete"))
+    saved = any(paths.partial.glob(f"checkpoint-*/{COMPLETE}"))
     return saved or isinstance(paths, SubmissionPaths) or paths.trained.exists()
 
 

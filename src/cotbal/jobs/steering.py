@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cotbal.data.files import archive, locked, read_json, write_json
+from cotbal.data.files import archive, locked, read_json, write_json, write_sealed
 from cotbal.errors import CotbalError, RunError, near
 from cotbal.jobs.inputs import differences
 from cotbal.jobs.plan import Kind, Planned, Prepared, make_plan
@@ -177,7 +177,7 @@ def _write_choice(
         written["lever"] = "ratios"
     if mixture is None and (ratios := choice.ratios(response.reference)) is not None:
         written["ratios"] = ratios
-    write_json(weights, written)
+    write_sealed(weights, written)
     return {"Weights": str(weights), "Prediction": str(prediction)}
 
 

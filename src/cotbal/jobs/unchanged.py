@@ -47,7 +47,7 @@ def need_unchanged(
         RunError: something has changed since the run was planned.
     """
     now = settings_of(recipe, run, job["weights"])
-    now["model.checkpoint"] = _checkpoint_now(job, recipe)
+    now["model.checkpoint"] = checkpoint_now(job, recipe)
     for one in used:
         now |= content_of(one.key, one.records, one.indices, images)
     opened = {one.key for one in used}
@@ -68,7 +68,7 @@ def _is_of(key: str, sets: set[str]) -> bool:
     return name in sets or name.rpartition(".")[0] in sets
 
 
-def _checkpoint_now(job: Mapping[str, Any], recipe: Recipe) -> str:
+def checkpoint_now(job: Mapping[str, Any], recipe: Recipe) -> str:
     """Digest of the base checkpoint; its bytes are read only if a size or time has changed."""
     checkpoint = recipe.checkpoint
     if job.get("checkpoint_stat") == checkpoint_stat(checkpoint):

@@ -12,7 +12,7 @@ from cotbal.balance import balance as balance_scores
 from cotbal.balance.agreement import Agreement, agreement
 from cotbal.balance.algorithm import WeightDraws
 from cotbal.balance.probes import replicate_name
-from cotbal.data.files import write_sealed, write_text
+from cotbal.data.files import write_sealed, write_sealed_text
 from cotbal.errors import CotbalError, RunError
 from cotbal.jobs.plan import Prepared, label_of, paths_of
 from cotbal.jobs.rundir import RunDir
@@ -38,7 +38,7 @@ def weigh(root: RunDir) -> Balance:
     write_balance(root, mean_matrix(matrices), result)
     if len(matrices) > 1:
         for seed, matrix in zip(recipe.seeds, matrices, strict=True):
-            write_text(root.seeded(seed).score_table, matrix.to_csv())
+            write_sealed_text(root.seeded(seed).score_table, matrix.to_csv())
     write_weights(root, recipe.mixture, result.weights)
     return result
 
@@ -103,7 +103,7 @@ def units(recipe: Recipe) -> dict[str, str]:
 
 def write_balance(root: RunDir, matrix: ScoreMatrix, result: Balance) -> None:
     """Write the score matrix, what follows from it, and the weights of the units."""
-    write_text(root.score_table, matrix.to_csv())
+    write_sealed_text(root.score_table, matrix.to_csv())
     write_sealed(root.balance, result.to_json())
     write_sealed(root.weights, {"weights": result.weights, "tasks": result.weights})
 

@@ -5,6 +5,7 @@ is in the job file.
 from __future__ import annotations
 
 import gc
+import hashlib
 import importlib.metadata
 import resource
 import shutil
@@ -161,11 +162,17 @@ class _Execution:
             written = DAMAGED
         if written is None or written["digest"] == checkpoint_digest(str(paths.checkpoint)):
             return True
+        if written != DAMAGED and self._needs_no_model():
+            return True
         print(f"{paths.checkpoint}: not as it was written; training again")
         paths.trained.unlink()
         for folder in ("checkpoint", "answers", "generations", "scores"):
             shutil.rmtree(paths.root / folder, ignore_errors=True)
         return False
+
+    def _needs_no_model(self) -> bool:
+        """Whether the model has answered everything, and is not kept: it may be deleted already."""
+        return not self.job["keep_checkpoint"] and all(map(self._is_answered, self._sets()))
 
     def _is_answered(self, answered: _Set) -> bool:
         """Whether every record has its answer on disk; damaged answers are removed."""
@@ -202,10 +209,15 @@ class _Execution:
             ),
             "peak_memory_mib": _peak_memory_mib(),
             "checkpoint": trained.get("checkpoint") if self.job["keep_checkpoint"] else None,
+            "losses": self._digest_of_losses(),
             "ranks": self.ranks.size,
             "threads": torch.get_num_threads(),
             "versions": {name: importlib.metadata.version(name) for name in packages},
         }
+
+    def _digest_of_losses(self) -> str | None:
+        path = self.paths.training
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
 
     def _train(self, parts: list[Part]) -> training.Trained:
         """Train on the portions of the run; a run without any is the base checkpoint as it is."""

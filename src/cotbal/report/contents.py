@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cotbal.balance import Balance
-from cotbal.data.files import read_json, read_jsonl
+from cotbal.data.files import digest_of, need_sealed, read_json, read_jsonl
 from cotbal.errors import RunError
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import Recipe, load_recipe
@@ -183,17 +183,24 @@ def read_contents(directory: Path) -> Contents:
     default_seed = recipe.file.optimization.seed if recipe else 0
     seed = plan.get("seed", default_seed)
     balance = _json_or_empty(files.balance)
-    matrix = read_scores(files.score_table) if files.score_table.exists() else None
     return Contents(
         directory=directory,
         recipe=recipe,
         balance=Balance.from_json(balance) if balance else None,
-        matrix=matrix,
+        matrix=_matrix(files.score_table),
         plan=plan,
         seed=seed,
         runs=tuple(_read_runs(directory, plan, seed)),
         licences=_licences(recipe) if recipe else (),
     )
+
+
+def _matrix(path: Path) -> ScoreMatrix | None:
+    if not path.exists():
+        return None
+    if digest_of(path).exists():
+        need_sealed(path)
+    return read_scores(path)
 
 
 def _json_or_empty(path: Path) -> dict[str, Any]:

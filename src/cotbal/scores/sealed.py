@@ -33,8 +33,9 @@ def unsealed(content: Any, path: Path) -> Any:
     if content[SEAL] != _digest(rest):
         raise RunError(
             f"{path}: expected content with the digest in its entry {SEAL}; found another: the"
-            " file is damaged, or was edited. Delete it and rerun the command that wrote it; if"
-            " you edited it on purpose, delete that entry",
+            " file is damaged, or was edited. `cotbal verify --repair` archives what is damaged in"
+            " a run directory; then rerun the command that wrote it. If you edited it on purpose,"
+            " delete that entry",
             "damaged-file",
         )
     return rest

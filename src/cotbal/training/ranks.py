@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
-from cotbal.training.environment import PARENT, PREEMPTIBLE
+from cotbal.training.environment import PREEMPTIBLE
 
 # Ranks wait for the slowest answers, and for rank 0 while it writes a large model.
 TIMEOUT = timedelta(hours=2)
@@ -91,29 +90,6 @@ def is_of_another(error: BaseException) -> bool:
     return isinstance(error, distributed.DistError) or any(
         word in str(error) for word in ("gloo", "NCCL")
     )
-
-
-def leave_with_parent() -> None:
-    """Exit when the driver or the launcher has exited, so that the run can be restarted."""
-    driver = os.environ.get(PARENT)
-    if driver is None:
-        return
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent and _is_running(int(driver)):
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def stop_signal() -> Callable[[], bool]:

@@ -25,12 +25,12 @@ from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run
 from cotbal.training import vlm
 from cotbal.training.features.images import ImageFeatures
+from cotbal.training.partial_checkpoints import last_complete, mark_complete, step_of
 from cotbal.training.ranks import ALONE, Ranks, Stopped
 from cotbal.training.run_paths import RunPaths
 from cotbal.training.tracking import Tracking
 from cotbal.training.trainers.arguments import arguments
 from cotbal.training.trainers.blank_image import with_blank_image
-from cotbal.training.trainers.checkpoints import last_complete, mark_complete, step_of
 from cotbal.training.trainers.hf import TaskWeightedTrainer, with_task_ids
 from cotbal.training.trainers.packing_check import ROWS, PackingCheckCallback
 from cotbal.training.trainers.sharding import settle_sharding

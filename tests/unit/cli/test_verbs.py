@@ -260,6 +260,21 @@ def test_a_full_disk_leaves_no_half_file(
     assert cotbal("weights", "--scores", table, "--out", "report").code == 0
 
 
+def test_too_little_memory_is_one_message(
+    cotbal: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise MemoryError
+
+    table = tmp_path / "scores.csv"
+    table.write_text(SCORES)
+    monkeypatch.setattr("os.fsync", full)
+    ended = cotbal("weights", "--scores", table, "--out", "report")
+    assert (ended.code, ended.error) == (2, None)
+    assert ended.err.startswith("cotbal: ")
+    assert ended.err.endswith(f": cotbal weights --scores {table} --out report\n")
+
+
 def test_a_failed_run_says_how_to_resume(
     cotbal: Command, recipe_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

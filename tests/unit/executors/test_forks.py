@@ -43,7 +43,8 @@ state = {
     "mark": os.environ.get("MARK"),
     "argv": sys.argv[1:],
 }
-(directory / "state.json").write_text(json.dumps(state))
+(directory / "state.new").write_text(json.dumps(state))
+(directory / "state.new").rename(directory / "state.json")
 while not (directory / "go").exists():
     time.sleep(0.02)
 (directory / "done").touch()
@@ -276,6 +277,22 @@ def test_runs_end_with_a_killed_driver(job: Callable[..., Job], tmp_path: Path) 
         driver.kill()
     pids = [*imports(tmp_path), *(state(one)["pid"] for one in jobs)]
     wait_for(lambda: not any(map(psutil.pid_exists, pids)))
+
+
+@pytest.mark.parametrize("names", ["a", "ab"], ids=["a fresh process", "a server"])
+def test_imports_end_with_a_killed_driver(
+    job: Callable[..., Job], tmp_path: Path, names: str
+) -> None:
+    (tmp_path / "imported_once.py").write_text(f"{IMPORTED}\nimport time\ntime.sleep(600)\n")
+    jobs = [job(name) for name in names]
+    argv = [sys.executable, "-c", DRIVER, *(str(one.directory) for one in jobs)]
+    with subprocess.Popen(argv) as driver:
+        wait_for((tmp_path / "imports.txt").exists)
+        driver.kill()
+    began = time.monotonic()
+    (process,) = imports(tmp_path)
+    wait_for(lambda: not psutil.pid_exists(process))
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_a_run_of_several_gpus_takes_them_together(
     note = f"import os, sys; open(sys.argv[-1], 'w').write(' '.join({words}))"
     seen.write_text(note)
     (tmp_path / "alone.py").write_text(note)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     jobs = [
         Job(
             name,

@@ -127,3 +127,17 @@ def test_a_run_without_its_job_file_is_not_taken_for_done(recipe_path: Path, roo
     root.final("ew").job.unlink()
     with raises(RunError, "changed-settings", "job.json"):
         train(recipe_path, root)
+
+
+def test_a_run_that_has_begun_without_its_job_file_is_not_resumed(
+    recipe_path: Path, root: RunDir
+) -> None:
+    """Nobody knows what its checkpoints were made from."""
+    paths = root.final("ew")
+    paths.outcome.unlink()
+    paths.job.unlink()
+    with raises(RunError, "changed-settings", "job.json"):
+        train(recipe_path, root)
+    train(recipe_path, root, restart=True)
+    assert paths.done
+    assert paths.root.with_name("ew.old-1").exists()

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,8 @@ import pytest
 from cotbal.data.files import read_json, read_jsonl
 from cotbal.errors import CotbalError, MissingDependency, RunError, RunsFailed
 from cotbal.jobs import pipeline
-from cotbal.jobs.execute import Options
-from cotbal.jobs.executors import Job
+from cotbal.jobs.execute import Options, follow
+from cotbal.jobs.executors import Job, Outcome
 from cotbal.jobs.plan import Prepared
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import load_recipe
@@ -265,3 +267,17 @@ def test_missing_torch_is_reported_before_anything_starts(
         job(recipe_path), OPTIONS
     )  # an executor that works elsewhere needs nothing here
     pipeline.balance(job(recipe_path), Options(executor="processes"))  # and nothing is left to do
+
+
+def test_a_run_that_filled_the_disk_is_reported_as_such(tmp_path: Path) -> None:
+    def ended(message: str) -> Iterator[Outcome]:
+        directory = tmp_path / "mini"
+        directory.mkdir(exist_ok=True)
+        yield Outcome(Job("mini", directory, ("python",)), False, 1.0, message)
+
+    full = f"OSError: [Errno {errno.ENOSPC}] {os.strerror(errno.ENOSPC)}"
+    with raises(RunsFailed, "runs-failed", "mini", "make room"):
+        follow(ended(full), [], [], OPTIONS)
+    with raises(RunsFailed, "runs-failed", "mini") as caught:
+        follow(ended("OSError: out of frogs"), [], [], OPTIONS)
+    assert "make room" not in str(caught.value)

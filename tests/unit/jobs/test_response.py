@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from cotbal.data.files import read_json, read_jsonl
+from cotbal.data.files import read_json, read_jsonl, write_sealed_text
 from cotbal.errors import CotbalError, RecipeError, RunError, RunsFailed
 from cotbal.jobs import pipeline
 from cotbal.jobs.execute import Options
@@ -233,7 +233,7 @@ def test_a_task_that_never_scores_is_not_measurable(recipe_path: Path) -> None:
     run_trials(prepared, OPTIONS)
     lines = prepared.root.trial_table.read_text().splitlines()
     silent = [lines[0], *(f"{line.rpartition(',')[0]},0.0" for line in lines[1:])]
-    prepared.root.trial_table.write_text("\n".join(silent))
+    write_sealed_text(prepared.root.trial_table, "\n".join(silent))
     response = read_response(prepared.root)
     assert response.scored == TASKS
     assert list(response.unmeasurable) == ["chat"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cotbal.data.files import read_json, write_sealed
 from cotbal.errors import RunError, RunsFailed
 from cotbal.jobs import pipeline, worker
 from cotbal.jobs.execute import Options
@@ -155,3 +156,26 @@ def test_what_was_damaged_is_made_again(
     begin(planned)
     assert [(run / name).read_bytes() for name in names] == before
     assert (run / kept).stat().st_mtime_ns == stamp
+
+
+def test_a_model_that_was_deleted_after_its_last_answer_is_not_trained_again(
+    planned: Path, tmp_path: Path
+) -> None:
+    """As where a worker is killed between the two."""
+    run = planned / "run" / "final" / "ew"
+    if not (run / "outcome.json").exists():
+        begin(planned)
+    backup = shutil.copytree(planned, tmp_path / "backup")
+    write_sealed(run / "job.json", {**read_json(run / "job.json"), "keep_checkpoint": False})
+    (run / "outcome.json").unlink()
+    (run / "checkpoint" / "model.safetensors").unlink()
+    answers = run / "generations" / "paint.test.jsonl"
+    stamp = answers.stat().st_mtime_ns
+    try:
+        begin(planned)
+        assert (run / "outcome.json").exists()
+        assert not (run / "checkpoint").exists()
+        assert answers.stat().st_mtime_ns == stamp
+    finally:
+        shutil.rmtree(planned)
+        shutil.copytree(backup, planned)

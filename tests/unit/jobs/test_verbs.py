@@ -15,7 +15,7 @@ from cotbal.jobs.status import status
 from cotbal.recipe.recipe import load_recipe
 from cotbal.report import write_report
 from cotbal.scores.matrix import read_scores
-from cotbal.training.trainers.checkpoints import mark_complete
+from cotbal.training.partial_checkpoints import mark_complete
 from helpers.errors import raises
 from helpers.pipeline_fakes import EXECUTOR, TASKS
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
 from cotbal.data.batches.tokens import open_tokenizer
-from cotbal.data.files import read_json, write_json
+from cotbal.data.files import read_json, write_sealed
 from cotbal.data.reading.images import resolve, size_of
 from cotbal.data.reading.record import Problem, Record
 from cotbal.data.reading.records import SCHEMA_VERSION, Records
@@ -258,7 +258,7 @@ def sampled_lengths(
         if not isinstance(length, Length):
             raise DataError(f"{records.source}, record {row.number}: {length}", length.code)
         measured.add(row.number, length)
-    write_json(path, asdict(measured))
+    write_sealed(path, asdict(measured))
     return measured
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import uuid
 import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from cotbal.data.files import temporary
 from cotbal.data.reading.records import Records
 
 _EDGE = 4096  # bytes at either end
@@ -65,7 +65,7 @@ class ImageStates:
         for key, table in self._unsaved.items():
             path = self._path(key)
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+            part = temporary(path)
             with part.open("xb") as file:
                 np.savez(file, allow_pickle=False, **table)
             os.replace(part, path)

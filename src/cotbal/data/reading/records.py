@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import os
-import tempfile
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cotbal.data.files import image_cache
+from cotbal.data.files import image_cache, remove_leftovers, temporary
 from cotbal.data.reading.conversations import normalise
 from cotbal.data.reading.formats import DAMAGED, read_rows
 from cotbal.data.reading.image_files import opened
@@ -229,10 +229,9 @@ def sound_records(
         yield whole, []
         return
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        dir=cache, prefix="converting-", ignore_cleanup_errors=True
-    ) as directory:
-        arrow = Path(directory) / "records.arrow"
+    remove_leftovers(cache)
+    with _new_directory(temporary(kept)) as directory:
+        arrow = directory / "records.arrow"
         problems = [*_convert(path, arrow, cache, evaluation)]
         seal(arrow, kept.name)
         records = Records(path, digest, arrow, cache)
@@ -256,6 +255,16 @@ def _kept_records(path: Path, digest: str, kept: Path, cache: Path) -> Records |
         return records if records.has_embedded_images() else None
     except DAMAGED:
         return None
+
+
+@contextmanager
+def _new_directory(path: Path) -> Iterator[Path]:
+    """A directory for as long as the block runs."""
+    path.mkdir(mode=0o700)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:
@@ -329,7 +338,7 @@ def _keep_image(content: bytes, cache: Path) -> str:
     target = cache / "images" / name
     if not target.is_file() or target.stat().st_size != len(content):
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_suffix(f".{os.getpid()}.part")
+        part = temporary(target)
         part.write_bytes(content)
         _sync(part)
         os.replace(part, target)

@@ -13,7 +13,6 @@ import gc
 import importlib
 import json
 import os
-import runpy
 import select
 import socket
 import sys
@@ -21,7 +20,9 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from signal import SIGKILL
-from types import TracebackType
+
+from cotbal.jobs.begin import begin
+from cotbal.training.parent import Watch
 
 MESSAGE_BYTES = 1 << 16
 POLL_SECONDS = 0.05
@@ -34,8 +35,10 @@ FORKABLE_THREADS = ("jemalloc_bg_thd",)  # of pyarrow; jemalloc stops it before 
 def main(arguments: Sequence[str]) -> None:
     """Serve until the driver has gone; in a forked process, execute its command."""
     channel = socket.socket(fileno=int(arguments[0]))
+    watch = Watch()
     for module in arguments[1:]:
         importlib.import_module(module)
+    watch.stop()
     if _fork() == 0:  # OpenBLAS ends its idle threads before a fork
         os._exit(0)
     os.wait()
@@ -46,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
     channel.send(b"[0, 0]")
     command = _Server(channel).serve()
     if command is not None:
-        _execute(command)
+        begin(command[2], command[3:])  # what follows `python -m`
 
 
 def why_not_forkable(process: Path = Path("/proc/self")) -> str | None:
@@ -125,25 +128,6 @@ def _detach(server: int, log: str) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-
-
-def _execute(command: Sequence[str]) -> None:
-    """Do what `python -m module arguments` does in a process of its own."""
-    _, _, module, *arguments = command
-    sys.modules.pop(module, None)  # it is executed as `__main__`, which is another module
-    sys.argv = [module, *arguments]
-    sys.excepthook = _print_error
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
-
-
-def _print_error(
-    kind: type[BaseException], error: BaseException, frames: TracebackType | None
-) -> None:
-    """Print a traceback that begins with the module, so that the end of a log shows more."""
-    outside = (__file__, runpy.run_module.__code__.co_filename)
-    while frames is not None and frames.tb_frame.f_code.co_filename in outside:
-        frames = frames.tb_next
-    sys.__excepthook__(kind, error.with_traceback(frames), frames)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cotbal.errors import CotbalError
+from cotbal.jobs.begin import BEGIN
 from cotbal.jobs.executors import Job, Outcome, Resources, log_tail, thread_environment
 from cotbal.jobs.executors._forks import Forked, Forks
 from cotbal.jobs.launching import launched
@@ -167,8 +168,8 @@ def _outcome(ended: _Running) -> Outcome:
 def start(
     command: Sequence[str], directory: Path, environment: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
-    """Start a command that ends with this process and appends its output to `log.txt` of its
-    directory.
+    """Start a command that appends its output to `log.txt` of its directory; if it is
+    `python -m module arguments`, it ends with this process.
 
     Args:
         environment: variables beside those of this process.
@@ -177,6 +178,9 @@ def start(
         OSError: there is no such program, or the directory cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    python, *rest = command
+    if rest[:1] == ["-m"]:
+        command = [python, "-m", BEGIN, *rest[1:]]
     with (directory / "log.txt").open("ab") as log:
         # A session of its own: Ctrl-C reaches the driver alone, which stops its workers in order.
         return subprocess.Popen(

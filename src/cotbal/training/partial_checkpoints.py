@@ -1,0 +1,72 @@
+"""Partial checkpoints as directories: complete or not, and as they were written or not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cotbal.data.files import archive, read_json, write_sealed
+from cotbal.errors import RunError
+
+COMPLETE = "complete"  # marks a partial checkpoint that was written to its end
+
+
+def mark_complete(checkpoint: Path) -> None:
+    """Mark a partial checkpoint that all ranks have written to its end, once it is on the disk."""
+    content = {"step": step_of(checkpoint), "files": _digests(checkpoint)}
+    write_sealed(checkpoint / COMPLETE, content)
+
+
+def last_complete(directory: Path) -> Path | None:
+    """The newest partial checkpoint that is as it was written. Those cut off are removed, and
+    damaged ones are put aside under other names.
+    """
+    for checkpoint in sorted(directory.glob("checkpoint-*"), key=step_of, reverse=True):
+        if not (checkpoint / COMPLETE).exists():
+            shutil.rmtree(checkpoint)
+        elif is_whole(checkpoint):
+            return checkpoint
+        else:
+            aside = put_aside(checkpoint)
+            print(f"{checkpoint}: not as it was written; put aside as {aside.name}")
+    return None
+
+
+def put_aside(checkpoint: Path) -> Path:
+    """Rename a damaged checkpoint, so that no training resumes from it."""
+    return archive(checkpoint.rename(checkpoint.with_name(f"damaged-{checkpoint.name}")))
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a complete checkpoint is as it was written."""
+    try:
+        return bool(read_json(checkpoint / COMPLETE)["files"] == _digests(checkpoint))
+    except RunError:
+        return False
+
+
+def _digests(checkpoint: Path) -> dict[str, str]:
+    """Name -> SHA-256 of every file but the mark; several are read at a time."""
+    names = sorted(
+        path.relative_to(checkpoint).as_posix()
+        for path in checkpoint.rglob("*")
+        if path.is_file() and path.name != COMPLETE
+    )
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(
+            zip(names, pool.map(lambda name: _digest(checkpoint / name), names), strict=True)
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def step_of(checkpoint: Path) -> int:
+    """The optimizer step after which a partial checkpoint was written."""
+    return int(checkpoint.name.rpartition("-")[2])

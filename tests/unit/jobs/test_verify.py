@@ -1,0 +1,307 @@
+"""`cotbal verify`: what differs is named, archived on request, and made again by the command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cotbal.data.files import (
+    digest_of,
+    locked,
+    read_json,
+    temporary,
+    write_sealed,
+    write_sealed_text,
+)
+from cotbal.errors import RunError
+from cotbal.jobs import pipeline
+from cotbal.jobs.checkpoint_files import checkpoint_state
+from cotbal.jobs.execute import Options
+from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.verify import Verification, repair, verify
+from cotbal.recipe.recipe import load_recipe
+from cotbal.training.partial_checkpoints import mark_complete
+from helpers.errors import raises
+from helpers.pipeline_fakes import EXECUTOR, write_mixture
+
+RERUN = ("scores.csv", "balance.json", "weights.json", "recipe.yaml")
+Damage = Callable[[Path], None]
+
+
+def step(*_: object) -> None: ...
+
+
+def run(home: Path) -> RunDir:
+    root = RunDir(home / "run")
+    recipe = load_recipe(home / "mixture" / "recipe.yaml")
+    prepared = pipeline.plan(recipe, root, ("ew", "cotbal"))
+    pipeline.run(prepared, ("ew", "cotbal"), Options(EXECUTOR))
+    return root
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mixture and a finished job, with a model, losses and a partial checkpoint."""
+    home = tmp_path_factory.mktemp("verify")
+    few = {"bootstrap": 100, "replicates": 1}
+    write_mixture(home / "mixture", tasks=("ocr", "vqa"), balance=few)
+    root = run(home)
+    final = root.final("ew")
+    final.checkpoint.mkdir()
+    (final.checkpoint / "model.safetensors").write_bytes(b"m" * 1000)
+    model = {"checkpoint": checkpoint_state(final.checkpoint)}
+    write_sealed(final.trained, model)
+    write_sealed(final.outcome, {**read_json(final.outcome), **model})
+    partial = root.probe("mini").partial / "checkpoint-4"
+    partial.mkdir(parents=True)
+    (partial / "optimizer.pt").write_bytes(b"o" * 100)
+    mark_complete(partial)
+    return home
+
+
+@pytest.fixture
+def home(finished: Path, tmp_path: Path) -> Path:
+    """A copy, which a test may damage."""
+    shutil.copytree(finished / "run", tmp_path / "run")
+    (tmp_path / "mixture").symlink_to(finished / "mixture")
+    return tmp_path
+
+
+@pytest.fixture
+def root(home: Path) -> RunDir:
+    return RunDir(home / "run")
+
+
+def named(found: Verification, root: RunDir) -> list[str]:
+    return [str(difference.file.relative_to(root.root)) for difference in found.differences]
+
+
+def test_a_finished_job_is_as_it_was_written(root: RunDir) -> None:
+    found = verify(root, step)
+    assert found.differences == ()
+    assert found.unchecked == ()
+    assert found.leftovers == ()
+    assert found.scores == len([*root.root.rglob("scores/*.json")]) > 10
+    assert found.compared > 50
+
+
+def half(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def zeros(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + bytes(8) + content[len(content) // 2 + 8 :])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+MINI, FINAL = "probes/mini", "final/ew"
+DAMAGED = {  # file -> the file that is named, if another, and what is archived
+    "recipe.yaml": ["recipe.yaml", "recipe.yaml.sha256"],
+    "plan.json": ["plan.json"],
+    "weights.json": ["weights.json"],
+    "balance.json": ["balance.json"],
+    "scores.csv": ["scores.csv", "scores.csv.sha256"],
+    "portions/ocr.csv": ["portions/ocr.csv", "portions/ocr.csv.sha256"],
+    "images/ocr.train.npz": ["images/ocr.train.npz"],
+    f"{MINI}/job.json": [MINI],
+    f"{MINI}/outcome.json": [f"{MINI}/outcome.json"],
+    f"{MINI}/generations/ocr.validation.jsonl": [
+        f"{MINI}/generations/ocr.validation.jsonl",
+        f"{MINI}/generations/ocr.validation.jsonl.sha256",
+        f"{MINI}/scores/ocr.validation.json",
+        f"{MINI}/outcome.json",
+    ],
+    f"{MINI}/scores/ocr.validation.json": [f"{MINI}/scores/ocr.validation.json"],
+    f"{MINI}/partial/checkpoint-4/optimizer.pt": [f"{MINI}/partial/checkpoint-4"],
+    f"{FINAL}/checkpoint/model.safetensors": [FINAL],
+    f"{FINAL}/trained.json": [f"{FINAL}/trained.json"],
+}
+NAMED = {f"{MINI}/partial/checkpoint-4/optimizer.pt": f"{MINI}/partial/checkpoint-4"}
+NAMED[f"{FINAL}/checkpoint/model.safetensors"] = f"{FINAL}/checkpoint"
+
+
+@pytest.mark.parametrize("damage", [half, zeros, flip])
+@pytest.mark.parametrize("file", DAMAGED)
+def test_a_damaged_file_is_named_archived_and_made_again(
+    home: Path, root: RunDir, file: str, damage: Damage
+) -> None:
+    before = {name: (root.root / name).read_bytes() for name in RERUN}
+    damage(root.root / file)
+    found, archived = repair(root, step)
+    assert named(found, root) == [NAMED.get(file, file)]
+    (difference,) = found.differences
+    assert [str(path.relative_to(root.root)) for path in difference.archived] == DAMAGED[file]
+    assert len(archived) == len(DAMAGED[file])
+    assert all(path.exists() for path in archived)
+    run(home)
+    assert {name: (root.root / name).read_bytes() for name in RERUN} == before
+    assert verify(root, step).differences == ()
+
+
+DELETED = {
+    "plan.json": "plan.json",
+    "weights.json": "weights.json",
+    "balance.json": "balance.json",
+    "scores.csv": "scores.csv",
+    "scores.csv.sha256": "scores.csv",
+    "portions/vqa.csv": "portions/vqa.csv",
+    "portions/vqa.csv.sha256": "portions/vqa.csv",
+    f"{MINI}/job.json": f"{MINI}/job.json",
+    f"{MINI}/generations/vqa.validation.jsonl": f"{MINI}/generations/vqa.validation.jsonl",
+    f"{MINI}/generations/vqa.validation.jsonl.sha256": f"{MINI}/generations/vqa.validation.jsonl",
+    f"{MINI}/scores/vqa.validation.json": f"{MINI}/scores/vqa.validation.json",
+    f"{MINI}/partial/checkpoint-4/optimizer.pt": f"{MINI}/partial/checkpoint-4",
+    f"{FINAL}/checkpoint/model.safetensors": f"{FINAL}/checkpoint",
+}
+
+
+@pytest.mark.parametrize("file", DELETED)
+def test_a_missing_file_is_named_and_made_again(home: Path, root: RunDir, file: str) -> None:
+    before = {name: (root.root / name).read_bytes() for name in RERUN}
+    (root.root / file).unlink()
+    found, _ = repair(root, step)
+    assert named(found, root) == [DELETED[file]]
+    run(home)
+    assert {name: (root.root / name).read_bytes() for name in RERUN} == before
+    assert verify(root, step).differences == ()
+
+
+def test_scores_with_a_digest_that_the_answers_contradict(root: RunDir) -> None:
+    file = root.probe("mini").scores("vqa", "validation")
+    content = read_json(file)
+    content["metrics"]["exact_match"]["samples"][3] = 0.5
+    write_sealed(file, content)
+    found = verify(root, step)
+    assert named(found, root) == ["probes/mini/scores/vqa.validation.json"]
+    assert any("weights" in line for line in found.unchecked)
+
+
+def test_weights_with_a_digest_that_the_scores_contradict(root: RunDir) -> None:
+    content = read_json(root.balance)
+    content["difficulty"][0] += 1e-6
+    write_sealed(root.balance, content)
+    assert named(verify(root, step), root) == ["balance.json"]
+    write_sealed(root.weights, {**read_json(root.weights), "tasks": {"ocr": 1.0}})
+    assert named(verify(root, step), root) == ["balance.json", "weights.json"]
+
+
+def test_given_weights_are_not_those_of_the_probes(root: RunDir) -> None:
+    units = dict.fromkeys(read_json(root.weights)["weights"], 1.0)
+    write_sealed(root.weights, {"weights": units, "tasks": {**units, "chat": 1.0}})
+    found = verify(root, step)
+    assert found.differences == ()
+    assert [line for line in found.unchecked if str(root.weights) in line]
+
+
+def test_changed_data_are_named_and_nothing_is_archived(home: Path, root: RunDir) -> None:
+    mixture = shutil.copytree(home / "mixture", home / "copied")
+    (home / "mixture").unlink()
+    mixture.rename(home / "mixture")
+    recipe = root.recipe.read_text()
+    old = read_json(root.probe("mini").job)
+    write_sealed_text(root.recipe, _moved(recipe, home))
+    assert verify(root, step).differences == (), "data may lie elsewhere"
+    records = home / "mixture" / "ocr_train.jsonl"
+    records.write_text(records.read_text().replace("answer 0", "answer 9"))
+    found, archived = repair(root, step)
+    assert archived == []
+    assert set(named(found, root)) == {
+        str(path.relative_to(root.root)) for path in root.root.rglob("job.json")
+    }
+    records.unlink()
+    found = verify(root, step)
+    assert found.differences == ()
+    assert [line for line in found.unchecked if "ocr_train.jsonl" in line]
+    assert read_json(root.probe("mini").job) == old
+
+
+def _moved(recipe: str, home: Path) -> str:
+    """The recipe with its data in the mixture of this test."""
+    content = yaml.safe_load(recipe)
+    old = str(Path(content["images"]).parent)
+    return recipe.replace(old, str(home / "mixture"))
+
+
+def test_losses_are_those_of_the_training(home: Path, root: RunDir) -> None:
+    paths = root.final("ew")
+    paths.training.write_text('{"step": 1}\n')
+    outcome = read_json(paths.outcome)
+    write_sealed(paths.outcome, {**outcome, "losses": "0" * 64})
+    found, archived = repair(root, step)
+    assert named(found, root) == ["final/ew/training.jsonl"]
+    assert [path.name for path in archived] == ["training.jsonl.old-1"]
+    again = verify(root, step)
+    assert again.differences == ()
+    assert [line for line in again.unchecked if "training.jsonl" in line]
+
+
+def test_a_removed_model_is_no_damage(root: RunDir) -> None:
+    shutil.rmtree(root.final("ew").checkpoint)
+    found = verify(root, step)
+    assert found.differences == ()
+    assert [line for line in found.unchecked if "final/ew/checkpoint" in line]
+
+
+def test_a_run_that_is_being_worked_on_is_left_alone(root: RunDir) -> None:
+    paths = root.probe("mini")
+    half(paths.outcome)
+    with locked(paths.lock):
+        found, archived = repair(root, step)
+    assert archived == []
+    assert [line for line in found.unchecked if str(paths.root) in line]
+
+
+def test_a_directory_in_use_is_not_verified(root: RunDir) -> None:
+    with locked(root.lock), raises(RunError, "directory-in-use", root.root):
+        verify(root, step)
+
+
+def test_a_directory_that_cannot_be_written_is_verified(
+    root: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rejected(*_: object, **__: object) -> None:
+        raise PermissionError("read only")
+
+    with locked(root.lock):
+        monkeypatch.setattr("filelock.FileLock.acquire", rejected)
+        with raises(RunError, "directory-in-use", root.root):
+            verify(root, step)
+    assert verify(root, step).differences == ()
+
+
+def test_another_directory_is_no_run_directory(tmp_path: Path) -> None:
+    with raises(RunError, "no-run-directory", tmp_path):
+        verify(RunDir(tmp_path), step)
+
+
+def test_leftovers_of_ended_processes_go(home: Path, root: RunDir) -> None:
+    def left(process: int) -> Path:
+        path = temporary(root.probe("mini").outcome)
+        own, kind = path.name.rsplit("-", 2)[0], path.name.rpartition("-")[2]
+        path = path.with_name(f"{own}-{process}-{kind}")
+        path.write_text("{")
+        return path
+
+    dead, alive = left(2**22 + 1), left(1)  # above the largest number of a process
+    found, _ = repair(root, step)
+    assert found.differences == ()
+    assert found.leftovers == (dead,)
+    assert not dead.exists()
+    assert alive.exists()
+    dead.write_text("{")
+    run(home)
+    assert not dead.exists()
+    assert json.loads(root.probe("mini").outcome.read_text())
+    assert digest_of(root.score_table).exists()
