@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test test-all lint docs clean
+.PHONY: demo test test-all lint docs versions audit licences clean
 
 demo: $(VENV)/.demo
 	@echo "The demo itself: 5 to 8 minutes on 2 CPU cores. Ctrl-C stops it; rerun the command to resume."
@@ -32,6 +32,19 @@ lint: $(VENV)/.test
 # The documentation site, in site/; a broken link or an undocumented page is an error.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Base dependencies at their oldest and newest versions, each in a clean environment.
+versions:
+	PYTHON=$(PYTHON) bash docs/tools/check_versions.sh oldest
+	PYTHON=$(PYTHON) bash docs/tools/check_versions.sh newest
+
+# Known vulnerabilities of the pinned versions.
+audit:
+	PYTHON=$(PYTHON) bash docs/tools/audit.sh
+
+# The page of licences; rerun it after a change of constraints.txt.
+licences: $(VENV)/.test
+	$(BIN)/python docs/tools/licences.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "cotbal needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make PYTHON=python3.12 demo"; exit 2; }

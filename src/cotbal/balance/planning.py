@@ -30,6 +30,7 @@ Step = Literal["now", "replicate", "seed", "samples", "mini"]
 # luck is one for all runs: about those of `pocket`.
 MINI_SCORE, OWN_SCORE, CROSS_SCORE, BASE_SCORE = 0.35, 0.65, 0.42, 0.2
 COMMON_LUCK = 0.6
+MOST_TASKS = 60  # of a plan's forecast; memory grows with their square, the median hardly changes
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def expected_half_width(
         seeds: whole sets of probes.
     """
     settings = settings or Settings()
+    samples = _representative(samples)
     tasks = tuple(samples)
     of_task = {task: (units or {}).get(task, task) for task in tasks}
     form: Form = settings.form or "standard"
@@ -96,6 +98,15 @@ def expected_half_width(
     generator = np.random.default_rng([settings.seed, zlib.crc32(b"expected")])
     errors = _expected_sampling(scores, np.array(list(samples.values())), settings, generator)
     return float(np.nanmedian(_half_widths(probes, scores.values + errors, settings)))
+
+
+def _representative(samples: Mapping[str, int]) -> Mapping[str, int]:
+    """Of many tasks some with few, some with many samples."""
+    if len(samples) <= MOST_TASKS:
+        return samples
+    ascending = sorted(samples, key=samples.__getitem__)
+    places = np.linspace(0, len(ascending) - 1, MOST_TASKS).round().astype(int)
+    return {ascending[place]: samples[ascending[place]] for place in places}
 
 
 def outlooks(
@@ -185,14 +196,14 @@ def _larger_mini(probes: Probes, large_over_mini: float) -> Probes:
 
 def _expected_scores(runs: FormRuns, of_task: Mapping[str, str]) -> Float[np.ndarray, "run task"]:
     values = np.full((len(runs.names), len(of_task)), MINI_SCORE)
-    for row, run in enumerate(runs.names):
-        for column, unit in enumerate(of_task.values()):
-            if run in (runs.full[unit], runs.giver[unit]):
-                values[row, column] = OWN_SCORE
-            elif run == BASE:
-                values[row, column] = BASE_SCORE
-            elif run in runs.giver.values():
-                values[row, column] = CROSS_SCORE
+    rows = {run: row for row, run in enumerate(runs.names)}
+    if BASE in rows:
+        values[rows[BASE]] = BASE_SCORE
+    for run in runs.giver.values():
+        values[rows[run]] = CROSS_SCORE
+    for column, unit in enumerate(of_task.values()):
+        for run in (runs.full[unit], runs.giver[unit]):
+            values[rows[run], column] = OWN_SCORE
     return values
 
 
@@ -204,7 +215,8 @@ def _expected_sampling(
 ) -> Float[np.ndarray, "resample run task"]:
     """Errors of means over so many right or wrong answers, correlated between runs."""
     shape = (settings.bootstrap, *scores.values.shape)
-    own = generator.standard_normal(shape)
-    common = generator.standard_normal((shape[0], 1, shape[2]))
-    luck = np.sqrt(COMMON_LUCK) * common + np.sqrt(1 - COMMON_LUCK) * own
-    return luck * np.sqrt(scores.values * (1 - scores.values) / samples)
+    luck = generator.standard_normal(shape)
+    luck *= np.sqrt(1 - COMMON_LUCK)
+    luck += np.sqrt(COMMON_LUCK) * generator.standard_normal((shape[0], 1, shape[2]))
+    luck *= np.sqrt(scores.values * (1 - scores.values) / samples)
+    return luck

@@ -100,7 +100,11 @@ class Balance:
 
     def weight(self, unit: str) -> Interval:
         """The weight of `unit`."""
-        return self.part("all")[self.units.index(unit)]
+        index = self.units.index(unit)
+        value = float(self.parts["all"][index])
+        if self.part_intervals is None:
+            return Interval(value, noise=self.noise)
+        return _interval(value, self.part_intervals["all"][index], self.noise)
 
     def part(self, name: str) -> list[Interval]:
         """One of `parts`, by unit."""
@@ -125,6 +129,13 @@ class Balance:
             row = with_bounds(values, bounds, self.noise)
             rows.append(row)
         return rows
+
+    def contribution_of(self, giver: int, receiver: int) -> Interval:
+        """One entry of `contribution`."""
+        value = float(self.contribution[giver, receiver])
+        if self.intervals is None:
+            return Interval(value)
+        return _interval(value, self.intervals["contribution"][giver, receiver], self.noise)
 
     def verdict(self, unit: str) -> str:
         """The weight of `unit` against 1, in words."""
@@ -206,6 +217,11 @@ def _map(convert: Callable[[Any], Any], named: Mapping[str, Any] | None) -> dict
     if named is None:
         return None
     return {name: convert(values) for name, values in named.items()}
+
+
+def _interval(value: float, bounds: np.ndarray, noise: tuple[Noise, ...]) -> Interval:
+    low, high = bounds.tolist()
+    return Interval(value, low, high, noise)
 
 
 def _nullable(values: np.ndarray) -> Any:

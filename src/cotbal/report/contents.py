@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cotbal.balance import Balance
+from cotbal.balance.probes import BASE, MINI, full_run, solo_mini_run, solo_run
 from cotbal.data.files import digest_of, need_sealed, read_json, read_jsonl
 from cotbal.errors import RunError
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import UNTRAINED
+from cotbal.report.crowds import MANY, ends
 from cotbal.scores.matrix import ScoreMatrix, read_scores
 from cotbal.scores.task_scores import TaskScores, task_scores
 from cotbal.training.run_paths import RunPaths
@@ -116,6 +119,14 @@ class Contents:
         """Those of the recipe's training seed: one run of each name."""
         return tuple(run for run in runs if run.seed is None)
 
+    def compared(self, runs: Sequence[RunContents], task: str) -> Sequence[RunContents]:
+        """The runs to show beside each other for a task: all, or of many the first and its own."""
+        if len(runs) <= MANY:
+            return runs
+        unit = self.unit_of(task)
+        names = (MINI, BASE, full_run(unit), solo_run(unit), solo_mini_run(unit))
+        return [run for run in runs if run.name in names]
+
     def seed_of(self, run: RunContents) -> int:
         """Its training seed."""
         return self.seed if run.seed is None else run.seed
@@ -130,6 +141,18 @@ class Contents:
         if self.balance:
             return self.balance.units
         return ()
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """Tasks with a panel and examples of their own: all, or of many those with the largest and
+        the smallest weights.
+        """
+        tasks = self.tasks
+        if len(tasks) <= MANY:
+            return tasks
+        weights = self.balance.weights if self.balance else {}
+        places = ends([weights.get(self.unit_of(task), math.nan) for task in tasks])
+        return tuple(tasks[i] for i in places)
 
     @property
     def balanced(self) -> tuple[str, ...]:

@@ -71,12 +71,12 @@ class Folders:
 
 def examples(contents: Contents) -> dict[str, list[Example]]:
     """Task -> a few examples, for every task that probes have answered."""
-    by_task = {task: _of_task(contents, task) for task in contents.tasks}
+    by_task = {task: _of_task(contents, task) for task in contents.drawn}
     return {task: chosen for task, chosen in by_task.items() if chosen}
 
 
 def _of_task(contents: Contents, task: str) -> list[Example]:
-    planned = contents.of_first_seed(contents.probes)
+    planned = contents.compared(contents.of_first_seed(contents.probes), task)
     probes = [run for run in planned if _has_answers(contents, run, task)]
     if not probes:
         return []

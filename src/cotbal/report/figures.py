@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
+from cotbal.report.crowds import ends
 from cotbal.report.formatting import NOT_IDENTIFIED, number, with_interval
 from cotbal.report.svg import element, label, shortened, tick_text, ticks, width
 from cotbal.scores.interval import Interval
@@ -46,12 +47,14 @@ class Point:
         interval: a value of NaN is not identified.
         observed: marked by a vertical line in a dot plot; NaN where there is none.
         others: values whose range is a band behind the dot.
+        is_summary: drawn below the others, whatever their number.
     """
 
     name: str
     interval: Interval
     observed: float = math.nan
     others: tuple[float, ...] = ()
+    is_summary: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,11 @@ class _Plot:
     """
 
     def __init__(self, points: Sequence[Point], axis: Axis) -> None:
-        self.points = points
+        rows = [point for point in points if not point.is_summary]
+        shown = ends([point.interval.value for point in rows])
+        self.hidden = len(rows) - len(shown)
+        summaries = [point for point in points if point.is_summary]
+        self.points = points = [*(rows[i] for i in shown), *summaries]
         self.axis = axis
         numbers = [axis.reference]
         for point in points:
@@ -119,6 +126,7 @@ class _Plot:
         """The plot, with the values drawn by `mark`."""
         axis = self.axis
         height = len(self.points) * ROW
+        below = [] if not self.hidden else [self.remark(height + 38)]
         marks = []
         names = []
         values = []
@@ -139,12 +147,18 @@ class _Plot:
             *marks,
             *names,
             *values,
+            *below,
             role="img",
             aria_label=axis.aria,
-            height=height + 26,
+            height=height + (46 if self.hidden else 26),
             class_="plot",
             style=f"--left:{left:.0f}px;--right:{right}px",
         )
+
+    def remark(self, y: int) -> Markup:
+        """What a plot of many values leaves out."""
+        text = f"The largest and the smallest values; {self.hidden} between them are not drawn."
+        return element("text", text, x=0, y=y, class_="muted small")
 
     def grid(self, height: int) -> list[Markup]:
         """Vertical lines with their values below, and the line of the reference."""

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 from markupsafe import Markup
 
-from cotbal.report.figures import HATCH, LETTERS, longest
+from cotbal.report.figures import HATCH
 from cotbal.report.formatting import NOT_IDENTIFIED, number, with_interval
-from cotbal.report.svg import element, label
+from cotbal.report.map_frames import STRONGEST, Frame, Grid
+from cotbal.report.pictures import picture
+from cotbal.report.svg import element
 from cotbal.scores.interval import Interval
 
-STRONGEST = 0.55  # opacity of the strongest cell; keeps its text readable in both colour schemes
 CROWDED = 9  # columns; more get smaller cells
+Contribution = Float[np.ndarray, "giver receiver"]
 Cells = Sequence[Sequence[Interval]]  # by giver and receiver
 # `own`: coloured with an outline; `fixed`: an outline alone; `unknown`: hatched.
 Look = Literal["plain", "own", "fixed", "unknown"]
@@ -39,32 +42,9 @@ class Cell:
     strong: bool = False
 
 
-@dataclass(frozen=True)
-class Frame:
-    """What a heat map shows.
-
-    Attributes:
-        rows, columns: their names.
-        corner: what rows and columns are.
-        aria: the whole, for screen readers.
-    """
-
-    rows: Sequence[str]
-    columns: Sequence[str]
-    corner: tuple[str, str]
-    aria: str
-
-
 def contribution_map(units: Sequence[str], cells: Cells) -> Markup:
     """Contribution `C[giver, receiver]` (Eq. 3), the paper's Fig. 2."""
-    limit = limit_of(cells)
-    size = len(units)
-    frame = Frame(
-        units,
-        units,
-        ("giver", "receiver"),
-        f"Heat map of the contribution of {size} givers to {size} receivers",
-    )
+    limit = limit_of(np.array([[cell.value for cell in row] for row in cells]))
 
     def cell(i: int, j: int) -> Cell:
         interval = cells[i][j]
@@ -76,20 +56,29 @@ def contribution_map(units: Sequence[str], cells: Cells) -> Markup:
             return Cell(text, title, "fixed")
         return Cell(text, title, "plain", interval.value / limit, interval.differs())
 
-    return heat_map(frame, cell)
+    return heat_map(_contribution_frame(units), cell)
 
 
-def limit_of(cells: Cells) -> float:
+def contribution_picture(units: Sequence[str], values: Contribution) -> Markup:
+    """The same for many units, without numbers; no colour on the diagonal, 1 by definition."""
+    shades = values / limit_of(values)
+    shades[np.eye(len(units), dtype=bool) & ~np.isnan(values)] = 0
+    return picture(_contribution_frame(units), shades)
+
+
+def _contribution_frame(units: Sequence[str]) -> Frame:
+    size = len(units)
+    aria = f"Heat map of the contribution of {size} givers to {size} receivers"
+    return Frame(units, units, ("giver", "receiver"), aria)
+
+
+def limit_of(values: Contribution) -> float:
     """End of the symmetric colour scale: the strongest contribution between two units, at most 1,
     at least 0.1.
     """
-    strongest = 0.1
-    for i, row in enumerate(cells):
-        for j, cell in enumerate(row):
-            is_known = not np.isnan(cell.value)
-            if is_known and i != j:
-                strongest = max(strongest, abs(cell.value))
-    return min(strongest, 1.0)
+    between = ~np.eye(len(values), dtype=bool) & ~np.isnan(values)
+    strongest = np.abs(values[between]).max(initial=0.1)
+    return min(float(strongest), 1.0)
 
 
 def _title(giver: str, receiver: str, interval: Interval) -> str:
@@ -103,43 +92,17 @@ def _title(giver: str, receiver: str, interval: Interval) -> str:
 def heat_map(frame: Frame, cell: Callable[[int, int], Cell]) -> Markup:
     """The heat map with the cell of every row and column."""
     crowded = len(frame.columns) > CROWDED
-    wide, high, letters = (41, 33, 14) if crowded else (58, 38, LETTERS)
-    of_rows, of_columns = frame.corner
-    slanted = 0.72 * longest(frame.columns, letters)  # width and height of the longest name
-    left = 20 + longest(frame.rows, letters)
-    top = 34 + slanted
-    parts = [
-        element("text", of_columns, x=left, y=12, class_="muted"),
-        element("text", of_rows, x=left - 8, y=top - 8, class_="muted end"),
-    ]
-    for i, name in enumerate(frame.rows):
-        y = top + (i + 0.5) * high
-        parts.append(label(name, letters, x=left - 8, y=y, class_="end middle"))
-    for j, name in enumerate(frame.columns):
-        x = left + (j + 0.5) * wide + 4
-        y = top - 8
-        moved = f"translate({x:.1f} {y:.1f}) rotate(-45)"
-        parts.append(label(name, letters, transform=moved))
+    grid = Grid(frame, 41, 33, 14) if crowded else Grid(frame, 58, 38)
+    left, top = grid.left, grid.top
+    parts = [HATCH, *grid.names()]
     for i in range(len(frame.rows)):
         for j in range(len(frame.columns)):
-            x = left + j * wide
-            y = top + i * high
+            x = left + j * grid.wide
+            y = top + i * grid.high
             moved = f"translate({x:.1f} {y:.1f})"
-            drawn = _drawn(cell(i, j), (wide, high))
+            drawn = _drawn(cell(i, j), (grid.wide, grid.high))
             parts.append(element("g", drawn, transform=moved, class_="cell"))
-    full_width = left + len(frame.columns) * wide + slanted - 0.3 * wide
-    full_height = top + len(frame.rows) * high + 2
-    return element(
-        "svg",
-        HATCH,
-        *parts,
-        role="img",
-        aria_label=frame.aria,
-        width=round(full_width),
-        height=round(full_height),
-        viewBox=f"0 0 {full_width:.0f} {full_height:.0f}",
-        class_="fixed crowded" if crowded else "fixed",
-    )
+    return grid.drawing(parts, "fixed crowded" if crowded else "fixed")
 
 
 def _drawn(cell: Cell, size: tuple[int, int]) -> Markup:

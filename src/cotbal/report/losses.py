@@ -18,7 +18,7 @@ CONSTANT = 1e-9  # weights that change less than this are fixed
 
 
 def probe_panels(contents: Contents) -> list[Markup]:
-    """The losses of every task during the probes."""
+    """The losses of every task during the probes; of many probes, its own and the first."""
     probes = contents.of_first_seed(contents.probes)
 
     def look(run: str, task: str) -> Look:
@@ -41,7 +41,7 @@ def weight_panels(contents: Contents) -> list[Markup]:
     panels = []
     for run in contents.of_first_seed(contents.finals):
         drawn = []
-        for task in contents.tasks:
+        for task in contents.drawn:
             points = weights(run.losses, task)
             if points:
                 drawn.append(Line(task, "other", points))
@@ -70,9 +70,9 @@ def _panels(
     contents: Contents, runs: Sequence[RunContents], look: Callable[[str, str], Look]
 ) -> list[Markup]:
     panels = []
-    for task in contents.tasks:
+    for task in contents.drawn:
         drawn = []
-        for run in runs:
+        for run in contents.compared(runs, task):
             line = _loss_line(run, task, look(run.name, task))
             if line.points:
                 drawn.append(line)

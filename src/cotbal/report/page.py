@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -17,6 +18,7 @@ from cotbal.recipe.recipe import Recipe
 from cotbal.report import curve_views, figures, heat_maps, losses, response_views
 from cotbal.report.comparison import Comparison
 from cotbal.report.contents import Contents
+from cotbal.report.crowds import MANY
 from cotbal.report.curves import DataCurves
 from cotbal.report.examples import Example
 from cotbal.report.figures import Axis, Point
@@ -83,7 +85,7 @@ def page(
         "scores": scores_table(contents, contents.matrix) if contents.matrix else None,
         "final": _finals(contents, comparison) if comparison.rows else None,
         "response": _response(contents, measured) if measured else None,
-        "curve": _curve(curves) if curves else None,
+        "curve": _curve(contents, curves) if curves else None,
         "losses": _losses(contents),
         "examples": examples,
         "cost": cost_table(contents) if contents.runs else None,
@@ -100,6 +102,7 @@ def page(
         missing=_missing(contents, comparison),
         comparison=comparison,
         sampling_only=SAMPLING_ONLY,
+        many=MANY,
     )
 
 
@@ -144,7 +147,7 @@ def _flags(contents: Contents) -> dict[str, Any] | None:
 
 def _balance(balance: Balance) -> dict[str, Any]:
     """The sections from the weights to the difficulty."""
-    units, contributions = balance.units, balance.contributions()
+    units = balance.units
     weights = Axis(f"Weights of {len(units)} units; the line marks weight 1", 1.0)
     difficulty = Axis(f"Difficulty of {len(units)} units", 0.0)
     return {
@@ -154,12 +157,7 @@ def _balance(balance: Balance) -> dict[str, Any]:
             "table": weights_table(balance),
         },
         "parts": [parts_table(balance), measures_table(balance)],
-        "contribution": {
-            "figure": heat_maps.contribution_map(units, contributions),
-            "noise": noise_words(chain(*contributions)),
-            "limit": number(heat_maps.limit_of(contributions), 2),
-            "table": contribution_table(balance),
-        },
+        "contribution": _contribution(balance),
         "difficulty": {
             "noise": noise_words(balance.measure("difficulty")),
             "figure": figures.bars(
@@ -167,6 +165,22 @@ def _balance(balance: Balance) -> dict[str, Any]:
             ),
         },
     }
+
+
+def _contribution(balance: Balance) -> dict[str, Any]:
+    units = balance.units
+    section: dict[str, Any] = {
+        "cells": len(units) <= MANY,
+        "limit": number(heat_maps.limit_of(balance.contribution), 2),
+        "table": contribution_table(balance),
+    }
+    if not section["cells"]:
+        section["figure"] = heat_maps.contribution_picture(units, balance.contribution)
+        return section
+    contributions = balance.contributions()
+    section["figure"] = heat_maps.contribution_map(units, contributions)
+    section["noise"] = noise_words(chain(*contributions))
+    return section
 
 
 def _finals(contents: Contents, comparison: Comparison) -> dict[str, Any]:
@@ -195,14 +209,16 @@ def _changes(comparison: Comparison) -> Markup:
     method, changes = next(iter(against.items()))
     aria = f"Relative change of {method_label(method)} against {reference} by task, in percent"
     points = [Point(task, change) for task, change in changes.per_task.items()]
-    points.append(Point("mean over tasks", changes.average))
+    points.append(Point("mean over tasks", changes.average, is_summary=True))
     return figures.dots(points, Axis(aria, 0.0, 1, True, " %"))
 
 
-def _curve(curves: DataCurves) -> dict[str, Any]:
+def _curve(contents: Contents, curves: DataCurves) -> dict[str, Any]:
+    drawn = tuple(curve for curve in curves.tasks if curve.task in contents.drawn)
+    shown = replace(curves, tasks=drawn)
     return {
-        "panels": curve_views.panels(curves),
-        "sentences": curve_views.sentences(curves),
+        "panels": curve_views.panels(shown),
+        "sentences": curve_views.sentences(shown),
         "tables": curve_views.tables(curves),
         "alone": any(curve.alone for curve in curves.tasks),
         "seeds": len(curves.matrices),
@@ -231,6 +247,7 @@ def _response(contents: Contents, measured: Measured) -> dict[str, Any]:
         predictions.append({"goal": frozen.goal, "plot": plot, "table": table})
     return {
         **drawn,
+        "cells": response is not None and max(len(response.tasks), len(response.scored)) <= MANY,
         "design": response_views.design_sentence(measured),
         "sentences": response_views.sentences(measured),
         "tables": response_views.response_tables(measured),
@@ -300,6 +317,7 @@ def _seeds(contents: Contents) -> dict[str, int]:
 
 def _missing(contents: Contents, comparison: Comparison) -> list[str]:
     """What this report does not show, and why."""
+    hidden = len(contents.tasks) - len(contents.drawn)
     waiting = [method_label(name) for name in models_of(contents) if name not in comparison.methods]
     reasons = {
         "the weights and what they are computed from, because there is no balance.json": (
@@ -309,5 +327,8 @@ def _missing(contents: Contents, comparison: Comparison) -> list[str]:
         "the final models, because none is done": not comparison.rows,
         "runs, examples and cost, because there are no runs": not contents.runs,
         f"{listed(waiting)}, trained with other seeds only": bool(waiting),
+        f"loss curves, score curves and examples of {hidden} tasks with weights in the middle": (
+            hidden > 0 and bool(contents.runs)
+        ),
     }
     return [reason for reason, holds in reasons.items() if holds]

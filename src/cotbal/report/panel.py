@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from cotbal.jobs.rundir import RunDir
 from cotbal.report.contents import Contents
+from cotbal.report.crowds import MANY
 from cotbal.report.responses import MAX_STEP, Frozen, Measured
 from cotbal.response import Response
 from cotbal.response.choose import FLOOR
@@ -83,9 +84,13 @@ def script_hash() -> str:
 
 
 def panel_of(contents: Contents, measured: Measured) -> Panel | None:
-    """The panel; None where nothing can be predicted."""
+    """The panel; None where nothing can be predicted, and of many tasks: its numbers grow with the
+    cube of theirs.
+    """
     response = measured.response
-    if response is None or set(response.unmeasurable) >= set(response.scored):
+    if response is None or len(response.tasks) > MANY:
+        return None
+    if set(response.unmeasurable) >= set(response.scored):
         return None
     presets = [_preset(frozen, response) for frozen in measured.predictions]
     known = [preset for preset in presets if preset is not None]

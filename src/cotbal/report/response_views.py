@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from markupsafe import Markup
 
 from cotbal.report import figures
+from cotbal.report.crowds import MANY
 from cotbal.report.figures import Axis, Point
 from cotbal.report.formatting import DASH, bracket, listed, number, plural, with_interval
-from cotbal.report.heat_maps import Cell, Frame, Look, heat_map
+from cotbal.report.heat_maps import Cell, Look, heat_map
+from cotbal.report.map_frames import Frame
+from cotbal.report.pictures import picture
 from cotbal.report.responses import Frozen, Measured
 from cotbal.report.scatter import Cloud, scatter
-from cotbal.report.tables import Table
+from cotbal.report.tables import Table, pairs_table
 from cotbal.response import Response
 from cotbal.response.prediction import Outcome
 from cotbal.scores.interval import Interval
@@ -75,6 +79,10 @@ def effect_map(response: Response) -> Markup:
         " percent"
     )
     frame = Frame(units, scored, ("weight of", "score of"), aria)
+
+    if max(len(units), len(scored)) > MANY:
+        measurable = [task not in response.unmeasurable for task in scored]
+        return picture(frame, np.where(measurable, response.effects / limit, np.nan))
 
     def cell(i: int, j: int) -> Cell:
         unit, task = units[i], scored[j]
@@ -170,17 +178,33 @@ def response_tables(measured: Measured) -> list[Table]:
 
 
 def effect_table(response: Response) -> Table:
-    """The heat map with intervals."""
+    """The heat map with intervals; of many tasks, the largest and the smallest effects."""
+    title = (
+        "Effect of doubling a weight (row) on a score (column), the other weights unchanged, in %"
+    )
+    noise = f"Shrunk by empirical Bayes. In brackets: {ALL_NOISE}."
+    if max(len(response.tasks), len(response.scored)) > MANY:
+        return _strongest_effects(response, noise)
     rows = []
     for unit in response.tasks:
         effects = [response.effect(unit, task) for task in response.scored]
         rows.append((unit, *_cells(effects)))
-    return Table(
-        "Effect of doubling a weight (row) on a score (column), the other weights unchanged, in %",
-        ("weight of", *response.scored),
-        tuple(rows),
-        note=f"Shrunk by empirical Bayes. In brackets: {ALL_NOISE}.",
+    return Table(title, ("weight of", *response.scored), tuple(rows), note=noise)
+
+
+def _strongest_effects(response: Response, noise: str) -> Table:
+    def cell(i: int, j: int) -> str:
+        effect = response.effect(response.tasks[i], response.scored[j])
+        return with_interval(effect, 1, signed=True)
+
+    table = pairs_table(
+        "Effect of doubling a weight on a score, the other weights unchanged, in %",
+        ("weight of", "score of", "effect"),
+        (response.tasks, response.scored),
+        response.effects,
+        cell,
     )
+    return replace(table, note=f"{noise} {table.note} All: `effects.csv` beside this report.")
 
 
 def _cells(intervals: Sequence[Interval], digits: int = 1) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from cotbal.balance import Balance
 from cotbal.report.comparison import BASELINE, OURS, Comparison
 from cotbal.report.contents import Contents, RunContents
+from cotbal.report.crowds import NAMED, some
 from cotbal.report.formatting import bracket, listed, number, plural
 from cotbal.report.model_tables import noise_range
 from cotbal.report.response_views import summary_sentence
@@ -14,8 +15,6 @@ from cotbal.report.responses import Measured
 from cotbal.report.tables import LEARN_FROM_PROBES
 from cotbal.scores.interval import SAMPLING_ONLY, Interval, hold_training, significance
 from cotbal.weightings import method_label
-
-NAMED = 6  # a sentence lists at most this many names
 
 
 def summary(
@@ -49,10 +48,10 @@ def _mixture(contents: Contents) -> str:
     rest = [task for task in contents.tasks if task not in (*balanced, *evaluated)]
     if rest:
         verb = "has" if len(rest) == 1 else "have"
-        text += f"; {listed(rest)} took no part and {verb} the mean weight, 1"
+        text += f"; {some(rest)} took no part and {verb} the mean weight, 1"
     if evaluated:
         verb = "was" if len(evaluated) == 1 else "were"
-        text += f"; {listed(evaluated)} {verb} only evaluated"
+        text += f"; {some(evaluated)} {verb} only evaluated"
     return f"{text}."
 
 
@@ -97,7 +96,7 @@ def _verdicts(weights: Mapping[str, Interval]) -> list[str]:
     sentences = []
     for names, direction in ((more, "more"), (less, "less")):
         if names:
-            units = listed(names)
+            units = some(names)
             sentences.append(
                 f"By the weights, the tokens of {units} count {direction} than average."
             )
@@ -143,7 +142,7 @@ def _flags(balance: Balance) -> list[str]:
     if not balance.flags:
         return []
     flagged = dict.fromkeys(flag.task for flag in balance.flags)
-    tasks = listed(list(flagged))
+    tasks = some(list(flagged))
     return [f"There are flags for {tasks}: read the next section before you trust these numbers."]
 
 
@@ -160,7 +159,7 @@ def _finals(comparison: Comparison, balance: Balance | None) -> list[str]:
     scores = f"improvement over {reference}" if comparison.paired else "test scores"
     left_out = ""
     if comparison.left_out:
-        tasks = listed(comparison.left_out)
+        tasks = some(comparison.left_out)
         left_out = f" (without {tasks}, where {reference} did not score above 0)"
     head = (
         "Against equal weights (EW), the final model trained with these weights (CoTBal) changed"
@@ -195,7 +194,7 @@ def seed_notes(comparison: Comparison) -> list[str]:
         source = noise.source
         if noise.left_out:
             reference = method_label(comparison.reference or "")
-            tasks = listed(noise.left_out)
+            tasks = some(noise.left_out)
             source += f", without {tasks}, where {reference} did not score above 0"
         notes.append(
             "The mean change between two trainings that differ in the seed alone has a standard"

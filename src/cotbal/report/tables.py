@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 
 from cotbal.balance import Balance
 from cotbal.balance.probes import form_of, form_runs
+from cotbal.report.crowds import END, MANY, ends
 from cotbal.report.formatting import DASH, bracket, count, number, with_interval
 from cotbal.scores.interval import SAMPLING_ONLY, Interval, hold_training, interval_name
 from cotbal.scores.matrix import ScoreMatrix
@@ -136,7 +141,17 @@ def _cells(intervals: Sequence[Interval]) -> list[str]:
 
 
 def contribution_table(balance: Balance) -> Table:
-    """Contribution, giver by receiver."""
+    """Contribution, giver by receiver; of many units, the largest and the smallest."""
+    if len(balance.units) > MANY:
+        between = np.where(np.eye(len(balance.units)), np.nan, balance.contribution)
+        table = pairs_table(
+            "Contribution of a giver to a receiver, Eq. 3",
+            ("giver", "receiver", "contribution"),
+            (balance.units, balance.units),
+            between,
+            lambda i, j: with_interval(balance.contribution_of(i, j)),
+        )
+        return replace(table, note=f"{table.note} All: `contribution.csv` beside this report.")
     contributions = balance.contributions()
     rows = []
     for giver, intervals in zip(balance.units, contributions, strict=True):
@@ -146,18 +161,64 @@ def contribution_table(balance: Balance) -> Table:
     return Table(title, ("giver", *balance.units), tuple(rows), note=note)
 
 
+def contribution_csv(balance: Balance) -> str:
+    """One line per giver and receiver with the interval; what is not known is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["giver", "receiver", "contribution", "low", "high"])
+    values = balance.contribution
+    bounds = np.full((*values.shape, 2), np.nan)
+    if balance.intervals is not None:
+        bounds = balance.intervals["contribution"]
+    numbers = np.concatenate([values[..., None], bounds], axis=-1).tolist()
+    for giver, of_giver in zip(balance.units, numbers, strict=True):
+        for receiver, cells in zip(balance.units, of_giver, strict=True):
+            writer.writerow([giver, receiver, *map(_plain, cells)])
+    return text.getvalue()
+
+
+def _plain(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4f}"
+
+
+def pairs_table(
+    title: str,
+    header: tuple[str, str, str],
+    names: tuple[Sequence[str], Sequence[str]],
+    values: Float[np.ndarray, "row column"],
+    cell: Callable[[int, int], str],
+) -> Table:
+    """The largest and the smallest values of a matrix that is too large to be shown.
+
+    Args:
+        header: of row names, column names, values.
+        names: of rows and columns.
+        values: NaN is left out.
+        cell: text of the value in a row and a column.
+    """
+    rows = []
+    for index in ends(values.ravel()):
+        i, j = divmod(index, values.shape[1])
+        rows.append((names[0][i], names[1][j], cell(i, j)))
+    note = f"The {END} largest and the {END} smallest of {count(np.isfinite(values).sum())} values."
+    return Table(title, header, tuple(rows), words=frozenset({1}), note=note)
+
+
 def scores_table(contents: Contents, matrix: ScoreMatrix) -> Table:
     """The score matrix, with the maximum of each metric and the score of a constant answer.
 
-    The score of each task in the run that saw the large portion of its unit is bold.
+    The score of each task in the run that saw the large portion of its unit is bold. Of many tasks,
+    a row per task has the scores of the first run and of that run alone.
     """
     units = [contents.unit_of(task) for task in matrix.tasks]
     giver = form_runs(form_of(matrix.runs), "real", units).giver
+    if len(units) > MANY:
+        return _own_scores_table(contents, matrix, [giver[unit] for unit in units])
     rows = []
     for run, scores in zip(matrix.runs, matrix.values, strict=True):
         cells = []
         for unit, score in zip(units, scores, strict=True):
-            cell = DASH if np.isnan(score) else number(score)
+            cell = _score_cell(score)
             cells.append(Strong(cell) if giver[unit] == run else cell)
         rows.append((run, *cells))
     footer = _metric_rows(contents, matrix.tasks)
@@ -167,6 +228,33 @@ def scores_table(contents: Contents, matrix: ScoreMatrix) -> Table:
         (*rows, *footer),
         footer=len(footer),
     )
+
+
+def _own_scores_table(contents: Contents, matrix: ScoreMatrix, own: Sequence[str]) -> Table:
+    """One row per task instead of one per run; `own` names the run of each task."""
+    rows_of_runs = {run: i for i, run in enumerate(matrix.runs)}
+    rows = []
+    for j, (task, run) in enumerate(zip(matrix.tasks, own, strict=True)):
+        first = _score_cell(matrix.values[0, j])
+        score = _score_cell(matrix.values[rows_of_runs[run], j]) if run in rows_of_runs else DASH
+        rows.append((task, first, Strong(score)))
+    footer = _metric_rows(contents, matrix.tasks)
+    header = ["task", matrix.runs[0], "own run"]
+    if footer:
+        header += [name for name, *_ in footer]
+        columns = [cells for _, *cells in footer]
+        metrics = list(zip(*columns, strict=True))
+        rows = [(*row, *cells) for row, cells in zip(rows, metrics, strict=True)]
+    return Table(
+        "Scores of every task in the first run and in its own; higher is better",
+        tuple(header),
+        tuple(rows),
+        note="The whole matrix, run by task: `scores.csv` in the run directory.",
+    )
+
+
+def _score_cell(score: float) -> str:
+    return DASH if np.isnan(score) else number(score)
 
 
 def _metric_rows(contents: Contents, tasks: Sequence[str]) -> list[tuple[str, ...]]:

@@ -17,12 +17,13 @@ from cotbal.report.models import compare_all, models_of
 from cotbal.report.page import page
 from cotbal.report.response_views import prediction_table
 from cotbal.report.responses import measured_response
-from cotbal.report.tables import Table
+from cotbal.report.tables import Table, contribution_csv
 
 
 def write_report(directory: Path) -> Path:
-    """Write `report/index.html` and `report/tables.md` from the content of the run directory, and
-    where there are trials `report/effects.csv` and `report/response.json`; returns the page.
+    """Write `report/index.html` and `report/tables.md` from the content of the run directory, with
+    weights `report/contribution.csv`, and with trials `report/effects.csv` and
+    `report/response.json`; returns the page.
 
     Raises:
         RunError: the directory holds nothing that could be reported.
@@ -31,6 +32,8 @@ def write_report(directory: Path) -> Path:
     models, curve = compare_all(contents), data_curves(contents)
     measured = measured_response(contents)
     report = RunDir(directory).report
+    if contents.balance:
+        write_text(report / "contribution.csv", contribution_csv(contents.balance))
     if measured is not None and measured.response is not None:
         write_text(report / "effects.csv", responses.to_csv(measured.response))
         write_json(report / "response.json", responses.to_json(measured))

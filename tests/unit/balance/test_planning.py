@@ -7,9 +7,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from cotbal.balance import Settings, balance
+from cotbal.balance import Settings, balance, planning
 from cotbal.balance.planning import Outlook, Step, expected_half_width, outlooks
-from cotbal.balance.probes import replicate_name
+from cotbal.balance.probes import Probes, replicate_name
 from cotbal.scores.matrix import Samples, ScoreMatrix, matrix_of_samples
 
 TASKS = ("a", "b", "c", "d")
@@ -110,3 +110,22 @@ def test_a_weight_is_decided_by_an_interval_that_excludes_one() -> None:
     weights = {**dict.fromkeys(TASKS, 1.0), "a": 1 + 1.01 * width, "b": 1 + 0.99 * width}
     assert "a" in now.decides(weights)
     assert set(now.decides(weights)) <= {"a", "b"}
+
+
+def test_the_forecast_of_a_plan_takes_no_more_for_500_tasks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Draws of all scores grow with the square of the tasks: 2 GB for 500."""
+    drawn: list[int] = []
+    forecast = planning._half_widths
+
+    def keep(probes: Probes, draws: np.ndarray, settings: Settings) -> np.ndarray:
+        drawn.append(draws.nbytes)
+        return forecast(probes, draws, settings)
+
+    monkeypatch.setattr(planning, "_half_widths", keep)
+    many = {f"task_{number}": 50 + number % 100 for number in range(500)}
+    some = dict(list(many.items())[: planning.MOST_TASKS])
+    widths = [expected_half_width(samples) for samples in (some, many)]
+    assert drawn[0] == drawn[1] < 50 * 2**20
+    assert widths[1] == pytest.approx(widths[0], rel=0.1)
