@@ -1,107 +1,122 @@
-"""What it saves to encode every image once: training and answers of a probe, with image features
-off, with an empty cache, and with the cache that an earlier probe has filled.
+"""What it saves to encode every image once: the gradient of a micro-batch and the answers of a
+batch, batches included, with and without the features of images that an earlier probe has encoded.
 
-    PYTHONPATH=src python benchmarks/image_features.py recipe.yaml [rounds [records]]
+    PYTHONPATH=src python benchmarks/image_features.py recipe.yaml [rounds [micro-batches]]
 
-Trains on the minis of all balanced tasks and answers `records` of every validation set, in one
-process. Every round does it in all three ways, in turns in another order. All weights and answers
-must be the same, byte for byte. Times are processor times.
+Two copies of the model take turns at every batch, so that both meet the same load of the machine.
+All losses, gradients and answers must be the same, bit for bit. Times are processor times.
 """
 
 from __future__ import annotations
 
-import gc
 import statistics
 import sys
-import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 
 from cotbal.data.batches.collate import Row
-from cotbal.data.batches.order import Mixed
+from cotbal.data.batches.questions import collator_for
 from cotbal.data.files import default_cache
 from cotbal.data.reading.records import open_records
-from cotbal.data.sampling import draw_portions
+from cotbal.loss import predicting
 from cotbal.recipe.recipe import Recipe, load_recipe
-from cotbal.recipe.runs import final_run
-from cotbal.training import evaluation
-from cotbal.training import train as training
+from cotbal.training import vlm
+from cotbal.training.evaluation import Answerer, set_greedy
 from cotbal.training.features.images import ImageFeatures
-from cotbal.training.ranks import ALONE
-from cotbal.training.run_paths import RunPaths
+from cotbal.training.trainers.head import ChunkedHead, find_head
 
 BUDGET = 2**30
-WAYS = ("off", "first", "later")
+Step = Callable[[list[Row]], Any]
 
 
-@dataclass(frozen=True)
-class Work:
-    """What every way does."""
+class Way:
+    """A model in training and the same in answering."""
 
-    recipe: Recipe
-    rows: Mixed
-    questions: list[Row]
+    def __init__(self, recipe: Recipe, features: ImageFeatures) -> None:
+        self.model, processor = vlm.load(recipe.checkpoint, recipe.model.dtype, False)
+        self.collator = collator_for(processor, recipe.images, recipe.model.max_length)
+        self.answerer = Answerer(self.model, self.collator, recipe.file.generation)
+        vlm.prepare(self.model, recipe.model).train()
+        features.attach(self.model, training=True)
+        set_greedy(self.model, self.collator)
+        self.head: ChunkedHead | None = None
 
-    @classmethod
-    def of(cls, recipe: Recipe, count: int) -> Work:
-        parts, questions = [], []
-        for task in recipe.mixture.balanced:
-            records = open_records(task.train, default_cache())
-            portions = draw_portions(np.arange(len(records)), task.name, recipe.file.portions)
-            parts.append((task.name, records, portions.of("mini"), task.instruction))
-            asked = open_records(task.validation, default_cache(), evaluation=True)[:count]
-            questions += [Row(record, task.name, task.instruction) for record in asked]
-        return cls(recipe, Mixed(parts), questions)
+    def gradient(self, rows: list[Row]) -> list[torch.Tensor]:
+        """The losses of a micro-batch, and all gradients."""
+        self.model.train()
+        batch = self.collator.training(rows)
+        self.head = self.head or find_head(self.model, batch)
+        self.model.zero_grad()
+        factors = torch.ones(int(predicting(batch["labels"]).sum()))
+        loss, losses = self.head.loss(self.model, batch, factors)
+        loss.backward()
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        return [losses, *(gradient.clone() for gradient in gradients)]
 
-    def spent(self, folder: Path, features: ImageFeatures) -> tuple[float, float, bytes, list[str]]:
-        """Processor time of training and of answers, with their results."""
-        paths, run = RunPaths(folder), final_run(self.recipe.mixture, "ew")
-        session = training.Session(lambda *_: None, features=features)
-        started = time.process_time()
-        training.train(self.recipe, run, self.rows, None, paths, session)
-        gc.collect()
-        trained = time.process_time()
-        answer = evaluation.answerer(self.recipe, str(paths.checkpoint), ALONE, features=features)
-        answers = answer(self.questions, lambda _: None)
-        features.save()
-        answered = time.process_time()
-        weights = (paths.checkpoint / "model.safetensors").read_bytes()
-        return trained - started, answered - trained, weights, answers
+    def answers(self, rows: list[Row]) -> list[str]:
+        """The answers to a batch of questions."""
+        self.model.eval()
+        return self.answerer(rows, lambda _: None)
+
+
+def batches(recipe: Recipe, split: str, size: int, count: int) -> list[list[Row]]:
+    """Batches of all balanced tasks, whose records take turns."""
+    columns = []
+    for task in recipe.mixture.balanced:
+        records = open_records(task.files[split], default_cache(), evaluation=split != "train")
+        columns.append([Row(record, task.name, task.instruction) for record in records])
+    rows = list(chain.from_iterable(zip(*columns, strict=False)))
+    return [rows[i * size : (i + 1) * size] for i in range(count)]
+
+
+def same(one: Any, other: Any) -> bool:
+    return len(one) == len(other) and all(
+        torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def ratio(plain: Step, cached: Step, work: list[list[Row]], turn: int) -> float:
+    """Processor time of `cached` over that of `plain`, which take turns in going first."""
+    spent = {plain: 0.0, cached: 0.0}
+    for i, rows in enumerate(work):
+        results = {}
+        for step in (plain, cached) if (i + turn) % 2 else (cached, plain):
+            started = time.process_time()
+            results[step] = step(rows)
+            spent[step] += time.process_time() - started
+        assert same(results[plain], results[cached]), "the results differ"
+    return spent[cached] / spent[plain]
 
 
 def main(file: Path, rounds: int, count: int) -> None:
-    work = Work.of(load_recipe(file), count)
-    print(len(work.rows), "records trained,", len(work.questions), "answered", flush=True)
-    times = {way: [] for way in WAYS}
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        filled = ImageFeatures(BUDGET, cache=root / "later")
-        expected = work.spent(root / "warm-up", filled)[2:]
-        for turn in range(rounds):
-            for way in WAYS[turn % 3 :] + WAYS[: turn % 3]:
-                cache = {"off": None, "first": root / f"cache-{turn}", "later": root / "later"}[way]
-                features = ImageFeatures(0 if way == "off" else BUDGET, cache=cache)
-                training_time, answering_time, *results = work.spent(
-                    root / f"{turn}-{way}", features
-                )
-                assert tuple(results) == expected, "the results differ"
-                times[way].append((training_time, answering_time))
-            spent = {way: [round(seconds, 1) for seconds in times[way][-1]] for way in WAYS}
-            print(turn + 1, "training and answers, equal:", spent, flush=True)
-    for i, what in enumerate(("training", "answers")):
-        for way in WAYS[1:]:
-            pairs = zip(times[way], times["off"], strict=True)
-            ratios = [one[i] / other[i] for one, other in pairs]
-            print(
-                f"{what}, {way} over off: median {statistics.median(ratios):.3f}"
-                f" ({min(ratios):.3f} to {max(ratios):.3f})"
-            )
+    recipe = load_recipe(file)
+    plain, cached = (Way(recipe, ImageFeatures(budget)) for budget in (0, BUDGET))
+    size = recipe.file.optimization.micro_batch_size
+    asked = recipe.file.generation.batch_size
+    trained = batches(recipe, "train", size, count)
+    questions = batches(recipe, "validation", asked, max(1, count * size // asked // 2))
+    measured = {"gradients": [], "answers": []}
+    for turn in range(-1, rounds):  # the first round encodes the images
+        found = {
+            "gradients": ratio(plain.gradient, cached.gradient, trained, turn),
+            "answers": ratio(plain.answers, cached.answers, questions, turn),
+        }
+        print(
+            turn + 1, "equal", {name: round(value, 3) for name, value in found.items()}, flush=True
+        )
+        for name, value in found.items() if turn >= 0 else ():
+            measured[name].append(value)
+    for name, ratios in measured.items():
+        low, high = min(ratios), max(ratios)
+        print(f"{name}: median {statistics.median(ratios):.3f} ({low:.3f} to {high:.3f})")
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]), *map(int, (*sys.argv[2:], "5", "150")[:2]))
+    main(Path(sys.argv[1]), *map(int, (*sys.argv[2:], "5", "24")[:2]))

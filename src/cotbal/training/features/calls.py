@@ -81,12 +81,10 @@ class Call:
     @classmethod
     def together(cls, images: Sequence[Call]) -> Call:
         """One call for several images of a call."""
-        values = {
-            name: torch.cat([image.values[name] for image in images])
-            if isinstance(value, Tensor)
-            else value
-            for name, value in images[0].values.items()
-        }
+        values = dict(images[0].values)
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                values[name] = torch.cat([image.values[name] for image in images])
         return cls(values, tuple(size for image in images for size in image.sizes))
 
     def copy(self) -> Call:
@@ -205,7 +203,7 @@ def join(single: Sequence[Leaves], dimensions: Sequence[int | None]) -> Leaves:
     ]
 
 
-def rows(leaves: Leaves, count: int) -> Iterator[Leaves]:
+def rows(leaves: Sequence[Tensor], count: int) -> Iterator[list[Tensor]]:
     """The output of every image of a batch whose images are stacked in all parts of the output."""
     for i in range(count):
-        yield [leaf[i : i + 1] if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        yield [leaf[i : i + 1].clone() for leaf in leaves]

@@ -60,6 +60,10 @@ class Form:
         """Parts that are kept."""
         return sorted({part for part in self.first if part >= 0})
 
+    def kept(self, leaves: Leaves) -> list[Tensor]:
+        """Of an output the parts that are kept, in memory of their own."""
+        return [leaves[part].cpu().clone() for part in self.distinct]
+
 
 class Tower:
     """The cached forward pass of a tower.
@@ -119,22 +123,21 @@ class Tower:
         self, images: dict[str, Call], form: Form, stacked: bool
     ) -> dict[str, list[Tensor]]:
         """The kept parts of the output of every image, by key."""
-        features = {key: self._store.get(key) for key in images}
-        missing = [key for key, tensors in features.items() if tensors is None]
-        if len(missing) > 1 and stacked and form.exact:
-            whole = self._encoded(Call.together([images[key] for key in missing]), form)
-            computed = list(rows(whole, len(missing)))
-        else:
-            computed = [self._encoded(images[key], form) for key in missing]
-        for key, leaves in zip(missing, computed, strict=True):
-            features[key] = [leaf.clone() for leaf in leaves]
-            self._store.put(key, features[key] or [])
+        known = ((key, self._store.get(key)) for key in images)
+        features = {key: tensors for key, tensors in known if tensors is not None}
+        missing = [key for key in images if key not in features]
+        encoded = self._encoded([images[key] for key in missing], form, stacked)
+        for key, tensors in zip(missing, encoded, strict=True):
+            features[key] = tensors
+            self._store.put(key, tensors)
         self.encoded += len(missing)
-        return {key: tensors for key, tensors in features.items() if tensors is not None}
+        return features
 
-    def _encoded(self, call: Call, form: Form) -> list[Tensor]:
-        leaves, _ = self._run(call)
-        return [leaves[part].cpu() for part in form.distinct]
+    def _encoded(self, images: Sequence[Call], form: Form, stacked: bool) -> list[list[Tensor]]:
+        if len(images) > 1 and stacked and form.exact:
+            whole = form.kept(self._run(Call.together(images))[0])
+            return list(rows(whole, len(images)))
+        return [form.kept(self._run(image)[0]) for image in images]
 
     def _try(self, images: Sequence[Call], keys: Sequence[str]) -> Form:
         """The form of an output, and for several images how it is divided."""
@@ -159,7 +162,7 @@ class Tower:
 
     def _put(self, key: str, leaves: Leaves, form: Form) -> None:
         if self._store.get(key) is None:
-            self._store.put(key, [leaves[part].cpu().clone() for part in form.distinct])
+            self._store.put(key, form.kept(leaves))
             self.encoded += 1
 
     def _run(self, call: Call) -> tuple[Leaves, TreeSpec]:
