@@ -6,11 +6,11 @@
     python benchmarks/steering.py measure RUN/tables
 
 `run` executes the commands that `plan` shows, in this order: trials on all data, and as `cotbal
-response` plans them by default; weights and frozen predictions for every goal; final models of
-equal weights on fresh seeds. Then it trains those of every goal on the same seeds. Options add
-CoTBal, the best of random weights at the cost of the trials, and sampling ratios at the design
-points of the weights. Rerun it to resume. `measure` needs the tables alone, such as those in
-benchmarks/results/data.
+response` plans them by default; weights and frozen predictions for every goal; final models with
+equal weights and with those of every goal, on fresh seeds. Goals for which equal weights are kept
+are not trained again. Options add CoTBal, the best of random weights at the cost of the trials, and
+sampling ratios at the design points of the weights. Rerun it to resume. `measure` needs the tables
+alone, such as those in benchmarks/results/data.
 """
 
 from __future__ import annotations
@@ -36,10 +36,9 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.weigh import task_weights
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import Run, final_run
-from cotbal.response import Response, Trials, fit_response
+from cotbal.response import Response, Trials, fit_response, read_prediction
 from cotbal.response.coordinates import weights_at
 from cotbal.scores.interval import Interval
-from cotbal.scores.weights_file import read_weights
 from steering_measures import (
     BASELINE,
     MEAN,
@@ -85,53 +84,60 @@ class Settings:
     threads: int
 
     @property
-    def compared(self) -> list[str]:
-        """Methods of the final models that `cotbal compare` trains."""
-        return [BASELINE, "cotbal"] if self.cotbal else [BASELINE]
+    def job(self) -> list[str]:
+        return ["--workers", "1", "--threads", str(self.threads)]
 
 
-def commands(settings: Settings) -> Iterator[list[str]]:
-    """Arguments of `cotbal`, in the order of the study; each resumes what is not done."""
-    recipe, full = str(settings.recipe), str(settings.out / FULL)
-    job = ["--workers", "1", "--threads", str(settings.threads)]
-    whole = ["--fraction", "1"]
-    yield ["response", recipe, *whole, "--out", full, *job]
-    yield ["response", recipe, "--out", str(settings.out / CHEAP), *job]
-    for trials in (FULL, CHEAP):
+def measurements(settings: Settings) -> Iterator[list[str]]:
+    """Arguments of `cotbal` up to the frozen predictions; each resumes what is not done."""
+    recipe, whole = str(settings.recipe), ["--fraction", "1"]
+    full, cheap, ratios = (str(settings.out / kind) for kind in (FULL, CHEAP, RATIOS))
+    yield ["response", recipe, *whole, "--out", full, *settings.job]
+    yield ["response", recipe, "--out", cheap, *settings.job]
+    for trials in (full, cheap):
         for goal in settings.goals:
             wanted = ["--goal", goal.replace("+", ","), "--floor", settings.floor]
-            measured = settings.out / trials / "response"
-            table = ["--trials", str(measured / "trials.csv")]
-            yield ["steer", *table, *wanted, "--out", str(measured)]
+            yield ["steer", trials, *wanted]
     if settings.ratios:
-        directory = str(settings.out / RATIOS)
-        yield ["response", recipe, *whole, "--lever", "ratios", "--out", directory, *job]
-    if settings.cotbal:
-        yield ["balance", recipe, "--out", full, *job]
+        yield ["response", recipe, *whole, "--lever", "ratios", "--out", ratios, *settings.job]
+
+
+def comparison(settings: Settings, methods: Sequence[str]) -> list[str]:
+    """Arguments of `cotbal` that train the final models."""
     seeds = ",".join(map(str, settings.seeds))
-    methods = ",".join(settings.compared)
-    yield ["compare", recipe, "--methods", methods, "--seeds", seeds, "--out", full, *job]
+    wanted = ["--methods", ",".join(methods), "--seeds", seeds]
+    full = str(settings.out / FULL)
+    return ["compare", str(settings.recipe), *wanted, "--out", full, *settings.job]
+
+
+def methods_of(settings: Settings, goals: Sequence[str]) -> list[str]:
+    """Methods of the final models, equal weights first."""
+    return [BASELINE, *["cotbal"] * settings.cotbal, *map(method_of, goals)]
+
+
+def changed(settings: Settings) -> list[str]:
+    """The goals for which other than equal weights were chosen."""
+    response = settings.out / FULL / "response"
+    predictions = {
+        goal: read_prediction(response / f"prediction-{goal}.json") for goal in settings.goals
+    }
+    return [goal for goal, prediction in predictions.items() if not prediction["keep_equal"]]
 
 
 def run(settings: Settings) -> None:
     """Execute the study and write its tables."""
-    for command in commands(settings):
-        print(f"$ cotbal {shlex.join(command)}", flush=True)
-        subprocess.run([sys.executable, "-m", "cotbal", *command], check=True)
-    train_steered(settings)
+    for command in measurements(settings):
+        _execute(command)
+    methods = methods_of(settings, changed(settings))
+    _execute(comparison(settings, methods))
     if settings.random:
         train_random(settings)
-    collect(settings)
+    collect(settings, methods)
 
 
-def train_steered(settings: Settings) -> None:
-    """Final models with the weights that `cotbal steer` chose from the full trials."""
-    mixture = load_recipe(settings.recipe).mixture
-    chosen = {}
-    for goal in settings.goals:
-        weights = read_weights(settings.out / FULL / "response" / f"weights-{goal}.json")
-        chosen[method_of(goal)] = task_weights(mixture, weights)
-    _train_finals(settings, RunDir(settings.out / FULL), chosen)
+def _execute(command: Sequence[str]) -> None:
+    print(f"$ cotbal {shlex.join(command)}", flush=True)
+    subprocess.run([sys.executable, "-m", "cotbal", *command], check=True)
 
 
 def random_weights(units: Sequence[str], count: int) -> list[dict[str, float]]:
@@ -159,22 +165,10 @@ def train_random(settings: Settings) -> None:
     write_text(root.root / "random.csv", table.to_csv())
     best = weights[runs[best_of(table)].name]
     write_json(root.root / "best.json", best)
-    _train_finals(settings, root, {RANDOM: best})
-
-
-def _train_finals(settings: Settings, root: RunDir, weights: dict[str, dict[str, float]]) -> None:
-    """Final models on all seeds.
-
-    Args:
-        weights: name of the model -> task -> weight.
-    """
-    recipe = load_recipe(settings.recipe)
-    runs: list[tuple[Run, Kind]] = [
-        (final_run(recipe.mixture, FIXED, seed, name), "final")
-        for name in weights
-        for seed in settings.seeds
+    finals: list[tuple[Run, Kind]] = [
+        (final_run(mixture, FIXED, seed, RANDOM), "final") for seed in settings.seeds
     ]
-    _executed(settings, prepare(recipe, root, runs), weights)
+    _executed(settings, prepare(recipe, root, finals), {RANDOM: best})
 
 
 def best_of(table: Trials) -> int:
@@ -205,7 +199,7 @@ def _score(path: Path) -> float:
     return float(first["score"])
 
 
-def collect(settings: Settings) -> None:
+def collect(settings: Settings, methods: Sequence[str]) -> None:
     """Copy tables and predictions of the study into one folder, and write its final scores."""
     tables = settings.out / TABLES
     tables.mkdir(parents=True, exist_ok=True)
@@ -217,12 +211,11 @@ def collect(settings: Settings) -> None:
         for goal in settings.goals:
             frozen = settings.out / kind / "response" / f"prediction-{goal}.json"
             shutil.copy(frozen, tables / f"{prefix}-{goal}.json")
-    trained = [*settings.compared, *map(method_of, settings.goals)]
-    methods = dict.fromkeys(trained, settings.out / FULL)
+    trained = dict.fromkeys(methods, settings.out / FULL)
     if settings.random:
         shutil.copy(settings.out / RANDOM / "random.csv", tables)
-        methods[RANDOM] = settings.out / RANDOM
-    rows = final_scores(load_recipe(settings.recipe), methods, settings.seeds)
+        trained[RANDOM] = settings.out / RANDOM
+    rows = final_scores(load_recipe(settings.recipe), trained, settings.seeds)
     with (tables / "finals.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
@@ -403,7 +396,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif given.verb == "run":
         run(settings_of(given))
     else:
-        for command in commands(settings_of(given)):
+        settings = settings_of(given)
+        everything = comparison(settings, methods_of(settings, settings.goals))
+        for command in (*measurements(settings), everything):
             print(f"cotbal {shlex.join(command)}")
 
 

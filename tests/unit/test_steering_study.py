@@ -234,12 +234,11 @@ def test_the_plan_names_every_command_once_in_order(
         "response",
         *["steer"] * 4,
         "response",
-        "balance",
         "compare",
     ]
     assert len(set(lines)) == len(lines)
     assert "--goal a,b" in lines[3]
-    assert "--methods ew,cotbal " in lines[-1]
+    assert "--methods ew,cotbal,steer:mean,steer:a+b " in lines[-1]
     assert "--seeds 10,11,12,13,14" in lines[-1]
 
 

@@ -130,7 +130,8 @@ def _saturation(column: Float[np.ndarray, " run"], samples: Samples | None) -> d
         return {}
     return {
         "saturated": (
-            f"every run scores at least {SATURATED:.0%} of the maximum, so differences are noise"
+            f"every run scores at least {100 * SATURATED:.0f} % of the maximum, so differences"
+            " are noise"
         )
     }
 

@@ -108,7 +108,7 @@ def _verdicts(weights: Mapping[str, Interval]) -> list[str]:
 def _not_measurable(balance: Balance) -> str:
     shares = []
     for name, share in balance.identified.items():
-        shares.append(f"{share:.0%} of the {name}")
+        shares.append(f"{100 * share:.0f} % of the {name}")
     known = " and ".join(shares)
     return (
         "The weights are not measurable here: keep equal weights, which is why all are 1. Only"

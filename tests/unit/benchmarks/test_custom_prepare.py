@@ -88,7 +88,7 @@ def test_the_command_makes_splits_and_a_recipe_that_check_accepts(raw: Path) -> 
     assert disjoint(records)
     recipe = load_recipe(raw.parent / "out/recipe.yaml")
     assert (recipe.name, str(recipe.file.portions.mini)) == ("birds", "1/2")
-    assert "the metric is cotbal's choice: 100% of the right answers" in recipe.path.read_text()
+    assert "the metric is cotbal's choice: 100 % of the right answers" in recipe.path.read_text()
 
 
 def test_another_seed_draws_others_and_the_same_seed_the_same(raw: Path) -> None:

@@ -49,7 +49,7 @@ def suited(answers: Sequence[str], task: str) -> tuple[str, str]:
     """
     boxes = _fraction(_BOX.fullmatch, answers)
     if boxes > _MOSTLY:
-        return "box_iou", f"{boxes:.0%} of the right answers are boxes [x1, y1, x2, y2]"
+        return "box_iou", f"{100 * boxes:.0f} % of the right answers are boxes [x1, y1, x2, y2]"
     if _fraction(_OTHER_BOX.fullmatch, answers) > _MOSTLY:
         raise DataError(
             f"{task}: the right answers are boxes such as {answers[0][:60]!r}; `box_iou` reads"
@@ -58,8 +58,14 @@ def suited(answers: Sequence[str], task: str) -> tuple[str, str]:
         )
     short = _fraction(lambda answer: word_count(answer) <= _FEW_WORDS, answers)
     if short > 0.5:
-        return "exact_match", f"{short:.0%} of the right answers have at most {_FEW_WORDS} words"
-    return "cider", f"{1 - short:.0%} of the right answers have more than {_FEW_WORDS} words"
+        return (
+            "exact_match",
+            f"{100 * short:.0f} % of the right answers have at most {_FEW_WORDS} words",
+        )
+    return (
+        "cider",
+        f"{100 * (1 - short):.0f} % of the right answers have more than {_FEW_WORDS} words",
+    )
 
 
 def _fraction(fits: Callable[[str], object], answers: Sequence[str]) -> float:

@@ -91,8 +91,8 @@ class Truncation:
         whole = f", {self.emptied:,} of them all" if self.emptied else ""
         return (
             f"task {task}: model.max_length = {limit} cuts off {lost:,} of {self.valid:,} valid "
-            f"tokens ({lost / self.valid:.1%}): {self.cut:,} of {self.records:,} records lose "
-            f"some{whole}; the first is {file}, record {self.first}, the longest has "
+            f"tokens ({100 * lost / self.valid:.1f} %): {self.cut:,} of {self.records:,} records "
+            f"lose some{whole}; the first is {file}, record {self.first}, the longest has "
             f"{self.longest:,} tokens"
         )
 

@@ -86,9 +86,9 @@ def check_packing(
     if not check.error <= max(tolerance * check.neighbours, rounding):
         raise CotbalError(
             f"optimization.packing: {_name(model)} does not keep packed rows apart: its losses"
-            f" differ from those of padded rows by {check.error:.2%}, and by {check.neighbours:.2%}"
-            " where rows see each other, so the training was not started; set"
-            " optimization.packing=false",
+            f" differ from those of padded rows by {100 * check.error:.2f} %, and by"
+            f" {100 * check.neighbours:.2f} % where rows see each other, so the training was not"
+            " started; set optimization.packing=false",
             "unsupported-packing",
         )
     if check.neighbours <= rounding:

@@ -107,8 +107,8 @@ def check_weights(
         raise CotbalError(
             f"self-check: multiplying the weight of {tasks[changed]} by {FACTOR} should change the"
             f" gradient by {float(predicted.norm()):.3g} (norm); in this training the change"
-            f" differs from that by {error:.0%}. The weights would be lost or distorted, so the"
-            " training was not started.",
+            f" differs from that by {100 * error:.0f} %. The weights would be lost or distorted, so"
+            " the training was not started.",
             "self-check-failed",
         )
     return SelfCheck(tasks[changed], float(predicted.norm() / plain.norm().clamp_min(1e-30)), error)
