@@ -84,6 +84,14 @@ def bars(points: Sequence[Point], axis: Axis) -> Markup:
     return _Plot(points, axis).draw(_bar)
 
 
+def _shown(points: Sequence[Point]) -> list[Point]:
+    """Of many points both ends, and those that summarise."""
+    rows = [point for point in points if not point.is_summary]
+    values = [point.interval.value for point in rows]
+    chosen = [rows[i] for i in ends(values)]
+    return chosen + [point for point in points if point.is_summary]
+
+
 class _Plot:
     """Rows of marks between grid lines.
 
@@ -92,14 +100,11 @@ class _Plot:
     """
 
     def __init__(self, points: Sequence[Point], axis: Axis) -> None:
-        rows = [point for point in points if not point.is_summary]
-        shown = ends([point.interval.value for point in rows])
-        self.hidden = len(rows) - len(shown)
-        summaries = [point for point in points if point.is_summary]
-        self.points = points = [*(rows[i] for i in shown), *summaries]
+        self.points = _shown(points)
+        self.hidden = len(points) - len(self.points)
         self.axis = axis
         numbers = [axis.reference]
-        for point in points:
+        for point in self.points:
             interval = point.interval
             numbers += [interval.value, interval.low, interval.high, point.observed, *point.others]
         known = [value for value in numbers if not np.isnan(value)]

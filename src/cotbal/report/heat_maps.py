@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -44,7 +45,8 @@ class Cell:
 
 def contribution_map(units: Sequence[str], cells: Cells) -> Markup:
     """Contribution `C[giver, receiver]` (Eq. 3), the paper's Fig. 2."""
-    limit = limit_of(np.array([[cell.value for cell in row] for row in cells]))
+    flat = [interval.value for interval in chain(*cells)]
+    limit = limit_of(np.reshape(flat, (len(cells), -1)))
 
     def cell(i: int, j: int) -> Cell:
         interval = cells[i][j]
