@@ -216,9 +216,9 @@ def times_of_the_future(job: Job) -> dict[str, Any]:
 
 def little_memory(job: Job, mebibytes: int) -> dict[str, Any]:
     shutil.rmtree(job.root)
-    own = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (own + mebibytes * MEBIBYTE, before[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (used + mebibytes * MEBIBYTE, before[1]))
     try:
         code, text = job.run()
     finally:

@@ -103,14 +103,14 @@ def main(file: Path, rounds: int, count: int) -> None:
     questions = batches(recipe, "validation", asked, max(1, count * size // asked // 2))
     measured = {"gradients": [], "answers": []}
     for turn in range(-1, rounds):  # the first round encodes the images
-        found = {
+        shares = {
             "gradients": ratio(plain.gradient, cached.gradient, trained, turn),
             "answers": ratio(plain.answers, cached.answers, questions, turn),
         }
         print(
-            turn + 1, "equal", {name: round(value, 3) for name, value in found.items()}, flush=True
+            turn + 1, "equal", {name: round(value, 3) for name, value in shares.items()}, flush=True
         )
-        for name, value in found.items() if turn >= 0 else ():
+        for name, value in shares.items() if turn >= 0 else ():
             measured[name].append(value)
     for name, ratios in measured.items():
         low, high = min(ratios), max(ratios)

@@ -90,11 +90,11 @@ def results(root: Path) -> dict[str, bytes]:
 
 def difference(root: Path, reference: Path) -> str:
     """The first result that differs; empty if none does."""
-    found, expected = results(root), results(reference)
-    missing = sorted(expected.keys() ^ found.keys())
+    resumed, expected = results(root), results(reference)
+    missing = sorted(expected.keys() ^ resumed.keys())
     if missing:
         return f"missing or too many: {missing[0]}"
-    changed = [name for name in sorted(found) if found[name] != expected[name]]
+    changed = [name for name in sorted(resumed) if resumed[name] != expected[name]]
     return f"differs: {changed[0]}" if changed else ""
 
 
@@ -259,10 +259,10 @@ def _problems(root: Path, expected: Path, code: int | None, slowest: float) -> I
         yield f"a process outlived its driver by {slowest:.1f} s"
     if wrong := difference(root, expected):
         yield wrong
-    found = verify(RunDir(root), lambda *_: None)
-    for one in found.differences:
+    checked = verify(RunDir(root), lambda *_: None)
+    for one in checked.differences:
         yield f"verify: {one.file.relative_to(root)}: {one.problem}"
-    yield from (f"left: {path.relative_to(root)}" for path in found.leftovers)
+    yield from (f"left: {path.relative_to(root)}" for path in checked.leftovers)
     yield from (f"locked: {path}" for path in root.glob("**/lock") if is_locked(path))
 
 

@@ -305,8 +305,8 @@ def test_images_encoded_once_change_no_answer(case: Case) -> None:
         answers.append(answerer(case.rows(), lambda _: None))
     assert answers[1] == answers[2] == answers[0]
     features.attach(trained := case.model(language="full"), training=True)
-    found = gradients(trained, batch := case.collator.training(case.rows()))
-    assert torch.allclose(found[0], losses(plain, batch), atol=1e-5)
+    computed = gradients(trained, batch := case.collator.training(case.rows()))
+    assert torch.allclose(computed[0], losses(plain, batch), atol=1e-5)
     need_reuse(case, lines[0])
 
 

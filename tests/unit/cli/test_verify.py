@@ -28,11 +28,11 @@ def test_exit_codes_say_whether_something_differs(
     assert scores.exists()
     ended = cotbal("verify", directory, "--repair", "--json")
     assert ended.code == 1
-    found = json.loads(ended.out)
-    assert [entry["file"] for entry in found["differences"]] == [
+    report = json.loads(ended.out)
+    assert [entry["file"] for entry in report["differences"]] == [
         "probes/mini/scores/ocr.validation.json"
     ]
-    assert found["archived"] == ["probes/mini/scores/ocr.validation.json.old-1"]
+    assert report["archived"] == ["probes/mini/scores/ocr.validation.json.old-1"]
     assert cotbal("balance", recipe_path, "--out", directory, "--on", EXECUTOR).code == 0
     assert cotbal("verify", directory).code == 0
 

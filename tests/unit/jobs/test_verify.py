@@ -77,17 +77,17 @@ def root(home: Path) -> RunDir:
     return RunDir(home / "run")
 
 
-def named(found: Verification, root: RunDir) -> list[str]:
-    return [str(difference.file.relative_to(root.root)) for difference in found.differences]
+def named(checked: Verification, root: RunDir) -> list[str]:
+    return [str(difference.file.relative_to(root.root)) for difference in checked.differences]
 
 
 def test_a_finished_job_is_as_it_was_written(root: RunDir) -> None:
-    found = verify(root, step)
-    assert found.differences == ()
-    assert found.unchecked == ()
-    assert found.leftovers == ()
-    assert found.scores == len([*root.root.rglob("scores/*.json")]) > 10
-    assert found.compared > 50
+    checked = verify(root, step)
+    assert checked.differences == ()
+    assert checked.unchecked == ()
+    assert checked.leftovers == ()
+    assert checked.scores == len([*root.root.rglob("scores/*.json")]) > 10
+    assert checked.compared > 50
 
 
 def half(path: Path) -> None:
@@ -139,9 +139,9 @@ def test_a_damaged_file_is_named_archived_and_made_again(
 ) -> None:
     before = {name: (root.root / name).read_bytes() for name in RERUN}
     damage(root.root / file)
-    found, archived = repair(root, step)
-    assert named(found, root) == [NAMED.get(file, file)]
-    (difference,) = found.differences
+    checked, archived = repair(root, step)
+    assert named(checked, root) == [NAMED.get(file, file)]
+    (difference,) = checked.differences
     assert [str(path.relative_to(root.root)) for path in difference.archived] == DAMAGED[file]
     assert len(archived) == len(DAMAGED[file])
     assert all(path.exists() for path in archived)
@@ -171,8 +171,8 @@ DELETED = {
 def test_a_missing_file_is_named_and_made_again(home: Path, root: RunDir, file: str) -> None:
     before = {name: (root.root / name).read_bytes() for name in RERUN}
     (root.root / file).unlink()
-    found, _ = repair(root, step)
-    assert named(found, root) == [DELETED[file]]
+    checked, _ = repair(root, step)
+    assert named(checked, root) == [DELETED[file]]
     run(home)
     assert {name: (root.root / name).read_bytes() for name in RERUN} == before
     assert verify(root, step).differences == ()
@@ -183,9 +183,9 @@ def test_scores_with_a_digest_that_the_answers_contradict(root: RunDir) -> None:
     content = read_json(file)
     content["metrics"]["exact_match"]["samples"][3] = 0.5
     write_sealed(file, content)
-    found = verify(root, step)
-    assert named(found, root) == ["probes/mini/scores/vqa.validation.json"]
-    assert any("weights" in line for line in found.unchecked)
+    checked = verify(root, step)
+    assert named(checked, root) == ["probes/mini/scores/vqa.validation.json"]
+    assert any("weights" in line for line in checked.unchecked)
 
 
 def test_weights_with_a_digest_that_the_scores_contradict(root: RunDir) -> None:
@@ -200,9 +200,9 @@ def test_weights_with_a_digest_that_the_scores_contradict(root: RunDir) -> None:
 def test_given_weights_are_not_those_of_the_probes(root: RunDir) -> None:
     units = dict.fromkeys(read_json(root.weights)["weights"], 1.0)
     write_sealed(root.weights, {"weights": units, "tasks": {**units, "chat": 1.0}})
-    found = verify(root, step)
-    assert found.differences == ()
-    assert [line for line in found.unchecked if str(root.weights) in line]
+    checked = verify(root, step)
+    assert checked.differences == ()
+    assert [line for line in checked.unchecked if str(root.weights) in line]
 
 
 def test_changed_data_are_named_and_nothing_is_archived(home: Path, root: RunDir) -> None:
@@ -215,15 +215,15 @@ def test_changed_data_are_named_and_nothing_is_archived(home: Path, root: RunDir
     assert verify(root, step).differences == (), "data may lie elsewhere"
     records = home / "mixture" / "ocr_train.jsonl"
     records.write_text(records.read_text().replace("answer 0", "answer 9"))
-    found, archived = repair(root, step)
+    checked, archived = repair(root, step)
     assert archived == []
-    assert set(named(found, root)) == {
+    assert set(named(checked, root)) == {
         str(path.relative_to(root.root)) for path in root.root.rglob("job.json")
     }
     records.unlink()
-    found = verify(root, step)
-    assert found.differences == ()
-    assert [line for line in found.unchecked if "ocr_train.jsonl" in line]
+    checked = verify(root, step)
+    assert checked.differences == ()
+    assert [line for line in checked.unchecked if "ocr_train.jsonl" in line]
     assert read_json(root.probe("mini").job) == old
 
 
@@ -239,8 +239,8 @@ def test_losses_are_those_of_the_training(home: Path, root: RunDir) -> None:
     paths.training.write_text('{"step": 1}\n')
     outcome = read_json(paths.outcome)
     write_sealed(paths.outcome, {**outcome, "losses": "0" * 64})
-    found, archived = repair(root, step)
-    assert named(found, root) == ["final/ew/training.jsonl"]
+    checked, archived = repair(root, step)
+    assert named(checked, root) == ["final/ew/training.jsonl"]
     assert [path.name for path in archived] == ["training.jsonl.old-1"]
     again = verify(root, step)
     assert again.differences == ()
@@ -249,18 +249,18 @@ def test_losses_are_those_of_the_training(home: Path, root: RunDir) -> None:
 
 def test_a_removed_model_is_no_damage(root: RunDir) -> None:
     shutil.rmtree(root.final("ew").checkpoint)
-    found = verify(root, step)
-    assert found.differences == ()
-    assert [line for line in found.unchecked if "final/ew/checkpoint" in line]
+    checked = verify(root, step)
+    assert checked.differences == ()
+    assert [line for line in checked.unchecked if "final/ew/checkpoint" in line]
 
 
 def test_a_run_that_is_being_worked_on_is_left_alone(root: RunDir) -> None:
     paths = root.probe("mini")
     half(paths.outcome)
     with locked(paths.lock):
-        found, archived = repair(root, step)
+        checked, archived = repair(root, step)
     assert archived == []
-    assert [line for line in found.unchecked if str(paths.root) in line]
+    assert [line for line in checked.unchecked if str(paths.root) in line]
 
 
 def test_a_directory_in_use_is_not_verified(root: RunDir) -> None:
@@ -289,15 +289,15 @@ def test_another_directory_is_no_run_directory(tmp_path: Path) -> None:
 def test_leftovers_of_ended_processes_go(home: Path, root: RunDir) -> None:
     def left(process: int) -> Path:
         path = temporary(root.probe("mini").outcome)
-        own, kind = path.name.rsplit("-", 2)[0], path.name.rpartition("-")[2]
-        path = path.with_name(f"{own}-{process}-{kind}")
+        stem, kind = path.name.rsplit("-", 2)[0], path.name.rpartition("-")[2]
+        path = path.with_name(f"{stem}-{process}-{kind}")
         path.write_text("{")
         return path
 
     dead, alive = left(2**22 + 1), left(1)  # above the largest number of a process
-    found, _ = repair(root, step)
-    assert found.differences == ()
-    assert found.leftovers == (dead,)
+    checked, _ = repair(root, step)
+    assert checked.differences == ()
+    assert checked.leftovers == (dead,)
     assert not dead.exists()
     assert alive.exists()
     dead.write_text("{")
