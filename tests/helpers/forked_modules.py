@@ -12,7 +12,6 @@ import runpy
 import signal
 import subprocess
 import sys
-import traceback
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -82,8 +81,8 @@ def _execute(words: list[str], environment: Mapping[str, str] | None, session: b
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(bool(end.code))
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
     finally:
         with suppress(OSError):
             sys.stdout.flush()

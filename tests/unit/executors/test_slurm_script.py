@@ -156,7 +156,7 @@ def test_several_gpus_of_a_node_are_one_step(tmp_path: Path) -> None:
     assert "--nodes=1 --ntasks=1 --cpus-per-task=8" in step
     assert (
         f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-node=4 --module"
-        " cotbal.jobs.worker" in step
+        " cotbal.jobs.begin cotbal.jobs.worker" in step
     )
 
 

@@ -49,7 +49,7 @@ def test_inputs_and_portions(recipe_path: Path, tmp_path: Path) -> None:
     assert inputs.opened["guard.test"].digest == inputs.opened["vqa.test"].digest
     assert "guard.train" not in inputs.opened
     write_portions(recipe, inputs, RunDir(tmp_path))
-    assert {path.stem for path in (tmp_path / "portions").iterdir()} == {*TASKS, "chat"}
+    assert {path.stem for path in (tmp_path / "portions").glob("*.csv")} == {*TASKS, "chat"}
 
 
 def test_it_invalidates_no_probe_and_adds_its_test_to_final_runs(recipe_path: Path) -> None:
