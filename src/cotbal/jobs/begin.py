@@ -27,12 +27,18 @@ def _print_error(
     kind: type[BaseException], error: BaseException, frames: TracebackType | None
 ) -> None:
     """Print a traceback that begins with the module, so that the end of a log shows more."""
-    found = frames
-    while found is not None and found.tb_frame.f_code.co_filename != runpy.__file__:
-        found = found.tb_next
-    while found is not None and found.tb_frame.f_code.co_filename == runpy.__file__:
-        found = found.tb_next
-    sys.__excepthook__(kind, error.with_traceback(found or frames), found or frames)
+    frame = frames
+    while frame is not None and frame.tb_frame.f_code is not begin.__code__:
+        frame = frame.tb_next
+    while frame is not None and _is_launching(frame):
+        frame = frame.tb_next
+    shown = frame or frames
+    sys.__excepthook__(kind, error.with_traceback(shown), shown)
+
+
+def _is_launching(frame: TracebackType) -> bool:
+    code = frame.tb_frame.f_code
+    return code is begin.__code__ or frame.tb_frame.f_globals.get("__name__") == runpy.__name__
 
 
 if __name__ == "__main__":
