@@ -45,7 +45,7 @@ def test_seconds_once_a_run_was_timed(recipe_path: Path) -> None:
     forecast = predicted(recipe_path, 4)
     assert forecast.timed
     assert forecast.runs == 4
-    assert forecast.makespan == pytest.approx(2 * (FULL + FINAL))  # two seconds a record
+    assert forecast.makespan == pytest.approx(2 * (FULL + FINAL))  # two seconds per record
     assert forecast.gpu_time == pytest.approx(2 * (3 * FULL + FINAL))
 
 

@@ -9,16 +9,11 @@ from typing import Any
 
 import pytest
 
-from cotbal.errors import RunsFailed
-from cotbal.jobs import entry, kept_answers, pipeline, worker
-from cotbal.jobs.execute import Options
+from cotbal.jobs import entry, kept_answers, worker
 from cotbal.jobs.executors import STOPPED
 from cotbal.jobs.kept_answers import KeptAnswers
-from cotbal.jobs.rundir import RunDir
-from cotbal.recipe.recipe import load_recipe
 from cotbal.training.evaluation import Answerer
-from helpers.pipeline_fakes import EXECUTOR
-from helpers.tiny_vlm import mixture
+from helpers.planned_runs import plan_final
 
 
 def test_files_are_read_together_and_damaged_ones_are_removed(tmp_path: Path) -> None:
@@ -53,13 +48,7 @@ def test_answers_are_written_now_and_then(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A mixture, and a run directory whose final run `ew` has a job file and was not begun."""
-    recipe = load_recipe(mixture(tmp_path / "data", {"color": 1, "paint": 2}))
-    prepared = pipeline.plan(recipe, RunDir(tmp_path / "run"), ("ew",))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COTBAL_FAKE_FAIL", "ew")
-        with pytest.raises(RunsFailed):
-            pipeline.train(prepared, "ew", Options(EXECUTOR))
-    return tmp_path / "run" / "final" / "ew"
+    return plan_final(tmp_path)
 
 
 def written(run: Path) -> dict[str, str]:

@@ -11,26 +11,17 @@ import pytest
 from PIL import Image
 
 from cotbal.data.files import read_json, write_sealed
-from cotbal.errors import RunError, RunsFailed
-from cotbal.jobs import pipeline, worker
-from cotbal.jobs.execute import Options
-from cotbal.jobs.rundir import RunDir
-from cotbal.recipe.recipe import load_recipe
+from cotbal.errors import RunError
+from cotbal.jobs import worker
 from helpers.errors import raises
-from helpers.pipeline_fakes import EXECUTOR
-from helpers.tiny_vlm import mixture
+from helpers.planned_runs import plan_final
 
 
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A mixture, and a run directory whose final run `ew` has a job file and was not begun."""
     home = tmp_path_factory.mktemp("unchanged")
-    recipe = load_recipe(mixture(home / "data", {"color": 1, "paint": 2}))
-    prepared = pipeline.plan(recipe, RunDir(home / "run"), ("ew",))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COTBAL_FAKE_FAIL", "ew")
-        with pytest.raises(RunsFailed):
-            pipeline.train(prepared, "ew", Options(EXECUTOR))
+    plan_final(home)
     return home
 
 
