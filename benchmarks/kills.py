@@ -132,12 +132,19 @@ def phase(root: Path) -> str:
         return "preparing"
     if _is_saving(root):
         return "saving"
-    for path in root.glob("**/progress.json"):
-        if (path.parent / "outcome.json").exists():
-            continue
-        with suppress(OSError, ValueError):
-            return str(json.loads(path.read_text())["phase"])
+    if phases := _phases(root):
+        return "scoring" if "scoring" in phases else phases[0]
     return "weighing" if not _finals_are_done(root) else "reporting"
+
+
+def _phases(root: Path) -> list[str]:
+    """What the runs that have not ended report."""
+    phases = []
+    for path in root.glob("**/progress.json"):
+        if not (path.parent / "outcome.json").exists():
+            with suppress(OSError, ValueError):
+                phases.append(str(json.loads(path.read_text())["phase"]))
+    return phases
 
 
 def _is_saving(root: Path) -> bool:
@@ -161,10 +168,7 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {  # short ones, which random momen
     "never": lambda _: False,
     "preparing": lambda root: root.exists(),
     "saving": _is_saving,
-    "scoring": lambda root: any(
-        not (path.parents[1] / "scores" / path.name.replace("jsonl", "json")).exists()
-        for path in root.glob("**/generations/*.jsonl")
-    ),
+    "scoring": lambda root: "scoring" in _phases(root),
     "weighing": _probes_are_done,
     "reporting": _finals_are_done,
 }
