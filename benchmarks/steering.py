@@ -268,16 +268,16 @@ def report(study: Study) -> Iterator[str]:
     """Every table of the study, all changes in % of the scores at equal weights."""
     response = fit_response(study.trials)
     yield "## Predicted and observed changes\n"
-    found = list(outcomes(study))
-    if found:
+    pairs = list(outcomes(study))
+    if pairs:
         yield table(
             ["goal", "task", "predicted", "observed", "inside"],
             [
                 [goal, o.task, percent(o.predicted), f"{o.observed:+.2f}", "yes" * o.inside]
-                for goal, o in found
+                for goal, o in pairs
             ],
         )
-        numbers = [f"{name} {value:.3g}" for name, value in agreement(found).items()]
+        numbers = [f"{name} {value:.3g}" for name, value in agreement(pairs).items()]
         yield ", ".join(numbers) + "\n"
     yield "## Gain of the goal, and guarded tasks\n"
     yield gains(study)
@@ -334,15 +334,15 @@ def of_mean(study: Study, response: Response) -> Iterator[str]:
 
 
 def of_levers(weights: Trials, ratios: Trials) -> str:
-    found = levers(weights, ratios)
+    comparison = levers(weights, ratios)
     rows = [
-        [task, percent(change), *map(percent, found.own.get(task, ()))]
-        for task, change in found.difference.items()
+        [task, percent(change), *map(percent, comparison.own_effects.get(task, ()))]
+        for task, change in comparison.difference.items()
     ]
     rows = [[*row, *["-"] * (4 - len(row))] for row in rows]
-    rows.append(["mean", percent(found.of_mean), "-", "-"])
+    rows.append(["mean", percent(comparison.of_mean), "-", "-"])
     header = ["task", "ratios - weights", "own effect, weights", "own effect, ratios"]
-    return table(header, rows) + f"\nCorrelation of all effects: {found.correlation:.2f}\n"
+    return table(header, rows) + f"\nCorrelation of all effects: {comparison.correlation:.2f}\n"
 
 
 def _changes(changes: dict[str, float]) -> str:

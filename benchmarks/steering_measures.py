@@ -136,8 +136,8 @@ def read_study(folder: Path) -> Study:
 
 
 def _predictions(folder: Path, kind: str) -> dict[str, Prediction]:
-    found = [read_prediction(path) for path in sorted(folder.glob(f"{kind}-*.json"))]
-    return {prediction["goal"]: prediction for prediction in found}
+    predictions = [read_prediction(path) for path in sorted(folder.glob(f"{kind}-*.json"))]
+    return {prediction["goal"]: prediction for prediction in predictions}
 
 
 def _optional(path: Path) -> Trials | None:
@@ -186,15 +186,15 @@ def outcomes(study: Study) -> Iterator[tuple[str, Outcome]]:
             yield goal, outcome
 
 
-def agreement(found: Sequence[tuple[str, Outcome]]) -> dict[str, float]:
+def agreement(pairs: Sequence[tuple[str, Outcome]]) -> dict[str, float]:
     """Over tasks and goals: share of outcomes in their intervals, correlation and rank correlation
     of predicted and observed changes, and the slope of observed on predicted.
     """
-    predicted = np.array([outcome.predicted.value for _, outcome in found])
-    observed = np.array([outcome.observed for _, outcome in found])
+    predicted = np.array([outcome.predicted.value for _, outcome in pairs])
+    observed = np.array([outcome.observed for _, outcome in pairs])
     return {
-        "outcomes": len(found),
-        "coverage": float(np.mean([outcome.inside for _, outcome in found])),
+        "outcomes": len(pairs),
+        "coverage": float(np.mean([outcome.inside for _, outcome in pairs])),
         "correlation": _correlation(predicted, observed),
         "rank correlation": _correlation(_ranks(predicted), _ranks(observed)),
         "slope": float(predicted @ observed / (predicted @ predicted)),
@@ -316,7 +316,7 @@ class Regret:
 def regrets(study: Study) -> list[Regret]:
     """By goal that both kinds of trials have weights for."""
     response = fit_response(study.trials)
-    found = []
+    regrets = []
     for goal, prediction in study.predictions.items():
         if goal not in study.cheap_weights:
             continue
@@ -326,8 +326,8 @@ def regrets(study: Study) -> list[Regret]:
         floors = {guard["task"]: guard["floor"] for guard in prediction["guards"]}
         below = {task: cheap[task] for task, floor in floors.items() if cheap[task] < floor}
         gains = [float(np.mean([changes[name] for name in names])) for changes in (full, cheap)]
-        found.append(Regret(goal, *gains, below))
-    return found
+        regrets.append(Regret(goal, *gains, below))
+    return regrets
 
 
 def _predicted(response: Response, weights: Mapping[str, float]) -> dict[str, float]:
@@ -342,13 +342,13 @@ class Levers:
     Attributes:
         difference: by task, of the score, in % of that at equal weights; mean over pairs.
         of_mean: of the mean over measurable tasks.
-        own: task -> own effect of doubling its weight, and of doubling its ratio.
+        own_effects: task -> own effect of doubling its weight, and of doubling its ratio.
         correlation: of all effects of weights with those of ratios.
     """
 
     difference: Mapping[str, Interval]
     of_mean: Interval
-    own: Mapping[str, tuple[Interval, Interval]]
+    own_effects: Mapping[str, tuple[Interval, Interval]]
     correlation: float
 
 
@@ -374,7 +374,7 @@ def levers(weights: Trials, ratios: Trials) -> Levers:
     return Levers(
         difference={task: mean_interval(pairs[:, i]) for i, task in enumerate(weights.scored)},
         of_mean=mean_interval(pairs[:, columns].mean(axis=1)),
-        own={task: (first.slope(task, task), second.slope(task, task)) for task in both},
+        own_effects={task: (first.slope(task, task), second.slope(task, task)) for task in both},
         correlation=_correlation(first.effects.ravel(), second.effects.ravel()),
     )
 

@@ -168,7 +168,7 @@ def test_levers_are_compared_at_the_same_design_points() -> None:
     ratios = replace(weaker, weights=np.ones_like(weights.weights), ratios=weights.weights)
     compared = measures.levers(weights, ratios)
     assert compared.correlation > 0.95
-    for by_weight, by_ratio in compared.own.values():
+    for by_weight, by_ratio in compared.own_effects.values():
         assert by_ratio.value == pytest.approx(by_weight.value / 2, abs=0.2)
     assert set(compared.difference) == set(TASKS)
     with pytest.raises(ValueError, match="same design points"):
