@@ -35,9 +35,11 @@ def shrink(
         return contributions
     values = contributions[between]
     noise = variances[between]
-    signal = np.maximum(np.var(values, ddof=1, keepdims=True) - noise.mean(), 0.0)
+    total = np.var(values, ddof=1, keepdims=True)
+    signal = np.maximum(total - noise.mean(), 0.0)
     precision = _precision(signal + noise, signal + noise.max())
-    center = (precision * values).sum(keepdims=True) / precision.sum()
+    weighted = precision * values
+    center = weighted.sum(keepdims=True) / precision.sum()
     shrunk = contributions.copy()
     shrunk[between] = _pull(values, center, signal, noise)
     return shrunk
@@ -63,15 +65,19 @@ class Shrinkage:
         noise = self.variances[self._between]
         if len(noise) < 2:
             return
-        signal = np.maximum(spread.squares / (len(noise) - 1) - noise.mean(), 0.0)
+        total = spread.squares / (len(noise) - 1)
+        signal = np.maximum(total - noise.mean(), 0.0)
         self._signal = signal[:, None]
         largest = self._signal + noise.max()
-        weighted, total = np.zeros((2, *largest.shape))
+        sums = np.zeros_like(largest)
+        weights = np.zeros_like(largest)
         for values, noise in self._known(columns()):
-            precision = _precision(self._signal + noise, largest)
-            weighted += (precision * values).sum(axis=1, keepdims=True)
-            total += precision.sum(axis=1, keepdims=True)
-        self._center = weighted / total
+            spread_of_cell = self._signal + noise
+            precision = _precision(spread_of_cell, largest)
+            weighted = precision * values
+            sums += weighted.sum(axis=1, keepdims=True)
+            weights += precision.sum(axis=1, keepdims=True)
+        self._center = sums / weights
 
     def _known(self, columns: Iterable[Column]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Values of the resamples and their variances, without the diagonal and NaN."""
@@ -105,11 +111,14 @@ class _Spread:
         if not count:
             return
         mean = values.mean(axis=1)
+        centred = values - mean[:, None]
+        inside = np.square(centred).sum(axis=1)
         move = mean - self.mean
         joint = self.count + count
-        self.squares = self.squares + np.square(values - mean[:, None]).sum(axis=1)
-        self.squares = self.squares + move**2 * (self.count * count / joint)
-        self.mean = self.mean + move * (count / joint)
+        share = count / joint
+        between = move**2 * self.count * share
+        self.squares = self.squares + inside + between
+        self.mean = self.mean + move * share
         self.count = joint
 
 
