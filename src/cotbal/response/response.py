@@ -283,6 +283,10 @@ class Response:
             "slopes": slopes,
             "effects": effects,
             "curvature": curvature,
+            "own_share_of_curvature": {
+                "value": self.departure.share,
+                "error": self.departure.error,
+            },
             "noise": self._by_score(self.noise),
             "freedom": self.freedom,
             "out_of_sample": {
