@@ -3,8 +3,8 @@
 A folder of a study holds
 
     trials-full.csv    trials on all data; trials-cheap.csv: as `cotbal response` plans them by
-                       default; trials-ratios.csv: sampling ratios at the design points of
-                       trials-full.csv, all as `read_trials` reads them
+                       default; trials-ratios.csv and trials-cheap-ratios.csv: sampling ratios at
+                       the design points of either, all as `read_trials` reads them
     random.csv         equal weights, then random weights, scored on the validation sets
     prediction-*.json  what `cotbal steer` predicted from trials-full.csv before any final training
     cheap-*.json       the same from trials-cheap.csv
@@ -82,7 +82,15 @@ class Study:
     cheap_weights: Mapping[str, Mapping[str, float]]
     cheap: Trials | None = None
     ratios: Trials | None = None
+    cheap_ratios: Trials | None = None
     random: Trials | None = None
+
+    @property
+    def both_levers(self) -> Iterator[tuple[Trials, Trials]]:
+        """Trials of weights and of sampling ratios at the same design points."""
+        for weights, ratios in ((self.trials, self.ratios), (self.cheap, self.cheap_ratios)):
+            if weights is not None and ratios is not None:
+                yield weights, ratios
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,7 @@ def read_study(folder: Path) -> Study:
         cheap_weights=cheap,
         cheap=_optional(folder / "trials-cheap.csv"),
         ratios=_optional(folder / "trials-ratios.csv"),
+        cheap_ratios=_optional(folder / "trials-cheap-ratios.csv"),
         random=_optional(folder / "random.csv"),
     )
 

@@ -40,7 +40,7 @@ class ImageFeatures:
         report: Callable[[str], None] = print,
     ) -> None:
         self._budget = budget
-        self._images = images
+        self.images = images
         self._trained = trained
         self._cache = None if "vision" in trained else cache
         self._report = report
@@ -91,7 +91,7 @@ class ImageFeatures:
             name = f"{identity[:32]}{owner()}"
             folder = None if self._cache is None else self._cache / FOLDER / name
             self._stores[identity] = Store(self._budget, folder)
-        settings = (tower, self._stores[identity], self._unsupported, identity, self._images)
+        settings = (tower, self._stores[identity], self._unsupported, identity, self.images)
         return LayersOfTower(*settings, learnt=learnt) if learnt else Tower(*settings)
 
     def _learnt(self, model: nn.Module, tower: nn.Module) -> set[int]:
