@@ -105,8 +105,8 @@ def _representative(samples: Mapping[str, int]) -> Mapping[str, int]:
     if len(samples) <= MOST_TASKS:
         return samples
     ascending = sorted(samples, key=samples.__getitem__)
-    places = np.linspace(0, len(ascending) - 1, MOST_TASKS).round().astype(int)
-    return {ascending[place]: samples[ascending[place]] for place in places}
+    positions = np.linspace(0, len(ascending) - 1, MOST_TASKS).round().astype(int)
+    return {ascending[position]: samples[ascending[position]] for position in positions}
 
 
 def outlooks(

@@ -162,7 +162,9 @@ class Balance:
             "replicates": self.replicates,
             "shrunk": self.shrunk,
             "noise": list(self.noise),
-            "training_noise": {task: vars(each) for task, each in self.training_noise.items()},
+            "training_noise": {
+                task: vars(deviation) for task, deviation in self.training_noise.items()
+            },
             "identified": dict(self.identified),
             "measurable": self.measurable,
             "weights": self.weights,
@@ -194,7 +196,8 @@ class Balance:
             shrunk=content["shrunk"],
             noise=tuple(content["noise"]),
             training_noise={
-                task: Deviation(**each) for task, each in content["training_noise"].items()
+                task: Deviation(**deviation)
+                for task, deviation in content["training_noise"].items()
             },
             identified=content["identified"],
             measurable=content["measurable"],

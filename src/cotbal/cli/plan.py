@@ -238,20 +238,20 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def show_forecast(found: Forecast, on: str) -> None:
+def show_forecast(forecast: Forecast, on: str) -> None:
     """Time from the first start to the last end, and GPU-hours."""
     from cotbal.jobs.display import duration
     from cotbal.report.formatting import plural
 
-    if found.timed:
-        times = [duration(seconds) for seconds in (found.makespan, found.bound)]
-        work = f"{found.gpu_time / 3600:.1f} GPU-hours"
+    if forecast.timed:
+        times = [duration(seconds) for seconds in (forecast.makespan, forecast.bound)]
+        work = f"{forecast.gpu_time / 3600:.1f} GPU-hours"
     else:
-        times = [f"{share:.2f} x one final run" for share in (found.makespan, found.bound)]
-        work = f"{found.gpu_time:.2f} in GPU-time of final runs (nothing was timed here yet)"
+        times = [f"{share:.2f} x one final run" for share in (forecast.makespan, forecast.bound)]
+        work = f"{forecast.gpu_time:.2f} in GPU-time of final runs (nothing was timed here yet)"
     console.out.print(
-        f"{plural(found.runs, 'run')} on {plural(found.gpus, 'GPU')} ({on}): {times[0]}, {work}; no"
-        f" order of them ends before {times[1]}. Waiting in a queue is not counted."
+        f"{plural(forecast.runs, 'run')} on {plural(forecast.gpus, 'GPU')} ({on}): {times[0]},"
+        f" {work}; no order of them ends before {times[1]}. Waiting in a queue is not counted."
     )
 
 

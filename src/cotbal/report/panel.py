@@ -187,7 +187,7 @@ def _preset(frozen: Frozen, response: Response) -> tuple[str, dict[str, Any]] | 
 def _unit_of_task(contents: Contents, response: Response) -> dict[str, str | None]:
     """Trained task -> the unit that it has its weight from; None: its weight is 1."""
     known = set(response.tasks)
-    units: dict[str, str | None] = dict(response.own)
+    units: dict[str, str | None] = dict(response.unit_of_task)
     trained = [task for task in contents.tasks if task not in contents.only_evaluated]
     for task in trained:
         unit = contents.unit_of(task)

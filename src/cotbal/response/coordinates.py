@@ -61,7 +61,7 @@ def undetermined(slopes: Features, smallest: float = 1e-15) -> PerTask:
     """How much of each weight's effect trials leave open: 0 if they determine it, at most 1.
 
     Args:
-        slopes: place of every trial in the basis of `directions`.
+        slopes: coordinates of every trial in the basis of `directions`.
         smallest: relative to the largest, below which a direction counts as not tried.
     """
     basis = directions(slopes.shape[1] + 1)

@@ -61,7 +61,7 @@ def fit_response(trials: Trials, curvature: Curvature = "task") -> Response:
     return Response(
         tasks=trials.tasks,
         scored=trials.scored,
-        own=trials.own,
+        unit_of_task=trials.unit_of_task,
         level=level,
         trials=len(trials.seeds),
         reach=float(np.abs(z).max()),
@@ -116,7 +116,7 @@ def _regression(trials: Trials, level: PerScore, curvature: Curvature) -> Regres
         features=features,
         changes=percent * changes,
         blocks=blocks,
-        own=_own_directions(trials),
+        own_directions=_own_directions(trials),
         curvature=curvature,
     )
 
@@ -124,12 +124,12 @@ def _regression(trials: Trials, level: PerScore, curvature: Curvature) -> Regres
 def _own_directions(trials: Trials) -> OwnDirections:
     """Direction of the task's own weight, by score; 0 where it has none."""
     basis = directions(len(trials.tasks))
-    own = np.zeros((len(trials.scored), basis.shape[1]))
-    for name, unit in trials.own.items():
+    vectors = np.zeros((len(trials.scored), basis.shape[1]))
+    for name, unit in trials.unit_of_task.items():
         i = trials.scored.index(name)
         task = trials.tasks.index(unit)
-        own[i] = basis[task]
-    return own
+        vectors[i] = basis[task]
+    return vectors
 
 
 def _check_design(trials: Trials, regression: Regression) -> None:

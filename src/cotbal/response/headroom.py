@@ -114,12 +114,12 @@ def _maxima(slopes: DrawTask, curves: PerDraw, max_step: float) -> DrawTask:
     """
     steepness = np.linalg.norm(slopes, axis=1) / max_step
     least = 1e-3 * steepness + 1e-12
-    bend = np.maximum(-2 * curves, least)[:, None]
-    z = _projected(slopes / bend, max_step)
+    curvature = np.maximum(-2 * curves, least)[:, None]
+    z = _projected(slopes / curvature, max_step)
     for _ in range(STEPS):
         pull = curves[:, None] * _departure_slopes(z)
         gradient = slopes + pull / LN2
-        step = 0.5 * gradient / bend
+        step = 0.5 * gradient / curvature
         z = _projected(z + step, max_step)
     return z
 

@@ -16,11 +16,11 @@ from cotbal.response.shapes import (
     Basis,
     Coefficient,
     Coefficients,
+    Coordinates,
     Covariance,
     Covariances,
     PerScore,
     PerTask,
-    Place,
     TaskScore,
 )
 from cotbal.response.solver import Derivatives
@@ -33,7 +33,7 @@ UPPER = 1 - TAIL / 100  # probability below the upper bound of an interval
 
 @dataclass(frozen=True)
 class Local:
-    """Values, gradients and Hessians, by score, around a place in the basis of directions.
+    """Values, gradients and Hessians, by score, around a point in the basis of directions.
 
     Attributes:
         change: predicted change.
@@ -74,7 +74,7 @@ class Response:
 
     tasks: tuple[str, ...]
     scored: tuple[str, ...]
-    own: Mapping[str, str]
+    unit_of_task: Mapping[str, str]
     level: PerScore
     trials: int
     reach: float
@@ -147,7 +147,7 @@ class Response:
         are only guarded; all, where no score is that of a task with a weight.
         """
         measurable = [name for name in self.scored if name not in self.unmeasurable]
-        return tuple(name for name in measurable if name in self.own) or tuple(measurable)
+        return tuple(name for name in measurable if name in self.unit_of_task) or tuple(measurable)
 
     @property
     def effects(self) -> TaskScore:
@@ -264,28 +264,28 @@ class Response:
         variance = features @ covariance @ features
         return float(np.sqrt(variance))
 
-    def local(self, place: Place) -> Local:
-        """Predicted changes of all scores and their variances, with derivatives, at a place in the
+    def local(self, coordinates: Coordinates) -> Local:
+        """Predicted changes of all scores and their variances, with derivatives, at a point in the
         basis of directions.
         """
         basis = self.basis
-        z = basis @ place
+        z = basis @ coordinates
         first, second = departure_slopes(z)
         first = basis.T @ first
         second = basis.T @ second @ basis
-        slopes = self.mean[:, : len(place)]
-        linear = slopes @ place
-        bend = self.curvature
+        slopes = self.mean[:, : len(coordinates)]
+        linear = slopes @ coordinates
+        curvature = self.curvature
         change = (
-            linear + bend * departure(z),
-            slopes + bend[:, None] * first,
-            bend[:, None, None] * second,
+            linear + curvature * departure(z),
+            slopes + curvature[:, None] * first,
+            curvature[:, None, None] * second,
         )
         variance = self._local_variance(z, first, second)
         return Local(change, variance)
 
     def _local_variance(
-        self, z: PerTask, first: Place, second: Float[np.ndarray, "direction direction"]
+        self, z: PerTask, first: Coordinates, second: Float[np.ndarray, "direction direction"]
     ) -> Derivatives:
         """Variances of the predicted changes with their derivatives.
 
@@ -314,8 +314,8 @@ class Response:
         return value, gradient, hessian
 
     def _features(self, z: PerTask) -> Coefficient:
-        place = z @ self.basis
-        return np.append(place, departure(z)) if self.curved else place
+        coordinates = z @ self.basis
+        return np.append(coordinates, departure(z)) if self.curved else coordinates
 
     def to_json(self) -> dict[str, Any]:
         """Every estimate with its interval, noise and out-of-sample error, by task."""
@@ -326,7 +326,7 @@ class Response:
         return {
             "tasks": list(self.tasks),
             "scored": list(self.scored),
-            "own": dict(self.own),
+            "unit_of_task": dict(self.unit_of_task),
             "mean_over": list(self.counted),
             "trials": self.trials,
             "level": self._by_score(self.level),

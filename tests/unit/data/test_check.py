@@ -101,7 +101,7 @@ def test_sizes_of_a_sound_mixture(lab: Lab) -> None:
     assert [size.split for size in report.tasks] == ["train", "validation", "test"]
     size = report.tasks[0]
     assert (size.task, size.file) == ("vqa", str(lab.root / "train.jsonl"))
-    assert (size.records, size.turns, size.images, size.found, size.mini) == (
+    assert (size.records, size.turns, size.images, size.usable, size.mini) == (
         1101,
         1102,
         2,
@@ -177,7 +177,7 @@ def test_every_problem_is_listed_at_once(lab: Lab) -> None:
         assert problem.code == code
         assert named in problem.message
     size = report.tasks[0]
-    assert (size.records, size.images, size.found, size.missing, size.broken) == (6, 3, 1, 1, 1)
+    assert (size.records, size.images, size.usable, size.missing, size.broken) == (6, 3, 1, 1, 1)
 
 
 def test_references_that_a_metric_cannot_score_are_problems(lab: Lab) -> None:
@@ -227,7 +227,7 @@ def test_images_outside_the_root_are_problems(lab: Lab) -> None:
     assert [(problem.number, problem.code) for problem in report.problems] == [
         (number, "outside-image") for number in range(1, 7)
     ]
-    assert (report.tasks[0].found, report.tasks[0].missing) == (3, 6)
+    assert (report.tasks[0].usable, report.tasks[0].missing) == (3, 6)
     with raises(DataError, "outside-image", secret, "outside_images"):
         open_inputs(lab.recipe())
     lab.settings["outside_images"] = "allow"
@@ -416,7 +416,7 @@ def test_an_image_that_the_processor_rejects_is_a_problem_or_dropped(lab: Lab) -
     assert [str(problem) for problem in report.problems] == [
         f"{lab.root / 'train.jsonl'}, record 3: rejected image {path}: too narrow"
     ]
-    assert (report.tasks[0].found, report.tasks[0].rejected) == (1, 1)
+    assert (report.tasks[0].usable, report.tasks[0].rejected) == (1, 1)
     lab.settings["on_missing_image"] = "drop"
     report = lab.check(meter=Words(rejects=("narrow.png",)))
     assert report.problems == ()

@@ -175,7 +175,7 @@ def test_trials_score_it_and_have_no_weight_of_it(recipe_path: Path, lever: str)
     assert (len(table.scores), table.scored) == (8, (*TASKS, "chat", "guard"))
     assert f"{lever[:-1]}:guard" not in root.trial_table.read_text()
     assert "guard" not in read_json(root.trial("trial:0").job)["run"]["portions"]
-    assert "guard" not in response.own
+    assert "guard" not in response.unit_of_task
     choice = choose_weights(response, "ocr")
     assert set(choice.weights) == {"text", "vqa", "count"}
     assert {"guard", "chat"} <= {guard.task for guard in choice.guards}
