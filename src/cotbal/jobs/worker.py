@@ -65,7 +65,7 @@ class _Queue:
     Attributes:
         before: questions of the run with an answer when it was started, of `total`.
         shares: what is offered to other processes.
-        own: answers of this process and of the other ranks, as far as they keep pace.
+        given: answers of this process and of the other ranks, as far as they keep pace.
     """
 
     keys: Sequence[Key]
@@ -74,13 +74,13 @@ class _Queue:
     before: int
     total: int
     shares: OfferedShares | None = None
-    own: int = 0
+    given: int = 0
 
     @property
     def done(self) -> int:
         """Answers so far, also of other processes."""
         others = round(self.shares.others * len(self.keys)) if self.shares else 0
-        return min(self.before + self.own + others, self.total)
+        return min(self.before + self.given + others, self.total)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -319,7 +319,7 @@ class _Execution:
         """
         queue.kept.add({queue.keys[i]: text for i, text in answers.items()})
         self._need_no_stop(queue.kept)
-        queue.own += self.ranks.size * len(answers)
+        queue.given += self.ranks.size * len(answers)
         done, total = queue.done, queue.total
         fraction = self.share + (1 - self.share) * done / max(total, 1)
         task = queue.rows[next(iter(answers))].task
