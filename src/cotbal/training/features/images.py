@@ -8,12 +8,15 @@ from typing import Any
 
 from torch import nn
 
+from cotbal.data.files import default_cache
 from cotbal.data.reading.sealed_files import owner
+from cotbal.recipe.recipe import Recipe
 from cotbal.training import vlm
 from cotbal.training.features.calls import Unsupported
 from cotbal.training.features.layers import LayersOfTower
 from cotbal.training.features.store import Store
 from cotbal.training.features.tower import Tower, identity_of
+from cotbal.training.ranks import Ranks
 from cotbal.training.vlm import Part
 
 FOLDER = "image_features"
@@ -106,6 +109,19 @@ class ImageFeatures:
     def _unsupported(self, reason: str) -> None:
         self._tower = None
         self._report(f"image features are not kept: of this vision tower, {reason}")
+
+
+def image_features(recipe: Recipe, images: int, ranks: Ranks) -> ImageFeatures:
+    """Those of a run that uses so many distinct images; the features of a tower that is not trained
+    are shared with other runs.
+    """
+    return ImageFeatures(
+        recipe.resources.feature_bytes,
+        images,
+        vlm.trained_parts(recipe.model),
+        default_cache(),
+        print if ranks.main else lambda _: None,
+    )
 
 
 def tower_of(model: nn.Module) -> nn.Module | None:
