@@ -55,7 +55,7 @@ def plan(
     """
     from cotbal import plugins
     from cotbal.jobs.encodings import encodings
-    from cotbal.jobs.forecast import forecast
+    from cotbal.jobs.forecast import forecast, shares_answers
     from cotbal.jobs.mini import suggest_mini as suggest
     from cotbal.jobs.next_step import advise, expected
     from cotbal.jobs.resolution import resolution
@@ -70,6 +70,7 @@ def plan(
         next_steps=advise(prepared) if next_step else None,
         resolved=resolved,
         encodings=encodings(prepared),
+        shares_answers=shares_answers(prepared, on),
     )
     if as_json:
         console.print_json(_content(prepared, extras, on))
@@ -87,11 +88,13 @@ class _Extras:
     next_steps: Advice | None
     resolved: Resolution | None
     encodings: Encodings | None
+    shares_answers: bool
 
 
 def _content(prepared: Prepared, extras: _Extras, on: str) -> dict[str, Any]:
     content = {**prepared.plan.to_json(), "warnings": list(prepared.warnings)}
     content["expected_half_width"] = extras.half_width
+    content["shares_answers"] = extras.shares_answers
     if extras.encodings is not None:
         content["images"] = extras.encodings.to_json()
     if extras.advice is not None:
@@ -112,6 +115,11 @@ def _show(prepared: Prepared, extras: _Extras, on: str) -> None:
     show_expected(extras.half_width, prepared.recipe.trainings)
     if extras.encodings is not None:
         console.out.print(extras.encodings.sentence(), soft_wrap=True)
+    if extras.shares_answers:
+        console.out.print(
+            "workers that have no run left help to answer the questions of the last runs",
+            soft_wrap=True,
+        )
     if extras.resolved is None:
         show_passes(prepared)
     else:

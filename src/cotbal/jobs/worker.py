@@ -45,9 +45,9 @@ from cotbal.jobs.unchanged import Used, need_unchanged
 from cotbal.recipe.mixture import TRAIN
 from cotbal.recipe.ratios import allotted
 from cotbal.recipe.runs import Run
-from cotbal.training import evaluation, vlm
+from cotbal.training import evaluation
 from cotbal.training import train as training
-from cotbal.training.features.images import ImageFeatures
+from cotbal.training.features.images import ImageFeatures, image_features
 from cotbal.training.ranks import Ranks, Stopped
 from cotbal.training.run_paths import RunPaths
 from cotbal.training.tracking import Tracking, reporting
@@ -65,7 +65,7 @@ class _Queue:
     Attributes:
         before: questions of the run with an answer when it was started, of `total`.
         shares: what is offered to other processes.
-        own: answers of this process and of the other ranks, as far as they keep pace.
+        given: answers of this process and of the other ranks, as far as they keep pace.
     """
 
     keys: Sequence[Key]
@@ -74,13 +74,13 @@ class _Queue:
     before: int
     total: int
     shares: OfferedShares | None = None
-    own: int = 0
+    given: int = 0
 
     @property
     def done(self) -> int:
         """Answers so far, also of other processes."""
         others = round(self.shares.others * len(self.keys)) if self.shares else 0
-        return min(self.before + self.own + others, self.total)
+        return min(self.before + self.given + others, self.total)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -242,20 +242,13 @@ class _Execution:
     def _image_features(
         self, parts: Sequence[Part], sets: Sequence[EvaluationSet]
     ) -> ImageFeatures:
-        """Kept in memory for this run; features of a tower that is not trained are shared."""
         names: set[str] = set()
         used = [(records, indices) for _, records, indices, _ in parts]
         for records, indices in used + [(s.used.records, s.used.indices) for s in sets]:
             chosen = set(indices.tolist())
             for i, images in enumerate(records.images()):
                 names.update(images if i in chosen else ())
-        return ImageFeatures(
-            self.recipe.resources.feature_bytes,
-            len(names),
-            vlm.trained_parts(self.recipe.model),
-            default_cache(),
-            print if self.ranks.main else lambda _: None,
-        )
+        return image_features(self.recipe, len(names), self.ranks)
 
     def _evaluate(self, sets: Sequence[EvaluationSet]) -> float:
         """Answer and score every evaluation set that is not answered yet; seconds it took."""
@@ -319,7 +312,7 @@ class _Execution:
         """
         queue.kept.add({queue.keys[i]: text for i, text in answers.items()})
         self._need_no_stop(queue.kept)
-        queue.own += self.ranks.size * len(answers)
+        queue.given += self.ranks.size * len(answers)
         done, total = queue.done, queue.total
         fraction = self.share + (1 - self.share) * done / max(total, 1)
         task = queue.rows[next(iter(answers))].task
