@@ -84,12 +84,12 @@ class Departure:
     that of its own weight. A score without a weight of its own has that of all weights.
 
     Attributes:
-        own: 1 where the task's weight is the score's own.
+        own_weights: 1 where the task's weight is the score's own.
         share: of the curvature that is due to the score's own weight, 0 to 1.
         error: standard error of the share.
     """
 
-    own: ScoreTask
+    own_weights: ScoreTask
     share: float = 0.0
     error: float = 0.0
 
@@ -108,24 +108,24 @@ class Departure:
     def excess(self, z: Point) -> Departures:
         """Departure of the score's own weight minus that of all; 0 without an own weight."""
         joint = joint_departure(z)[..., None]
-        return single_departures(z) @ self.own.T - joint * self._has_own
+        return single_departures(z) @ self.own_weights.T - joint * self._has_own
 
     def excess_gradient(self, z: Point) -> Gradients:
         """Of the excess."""
         joint = joint_gradient(z)[..., None, :]
-        return self.own * single_gradients(z)[..., None, :] - self._has_own[:, None] * joint
+        return self.own_weights * single_gradients(z)[..., None, :] - self._has_own[:, None] * joint
 
     def excess_hessian(self, z: PerTask) -> Hessians:
         """Of the excess."""
-        own = np.einsum("st,tu->stu", self.own * single_curves(z), np.eye(len(z)))
-        return own - self._has_own[:, None, None] * joint_hessian(z)
+        single = np.einsum("st,tu->stu", self.own_weights * single_curves(z), np.eye(len(z)))
+        return single - self._has_own[:, None, None] * joint_hessian(z)
 
     @property
     def _has_own(self) -> PerScore:
         """1, or 0 for a score without an own weight."""
-        return self.own.sum(axis=1)
+        return self.own_weights.sum(axis=1)
 
     def combined(self, curvatures: PerScore) -> Departure:
         """The departure of a sum of scores: theirs, weighted by their curvatures in the sum."""
-        own = curvatures @ self.own / curvatures.sum()
-        return Departure(own[None], self.share, self.error)
+        own_weights = curvatures @ self.own_weights / curvatures.sum()
+        return Departure(own_weights[None], self.share, self.error)
