@@ -144,8 +144,8 @@ def test_own_and_cross_effects_are_counted() -> None:
             effect = response.effect(unit, task)
             clear[unit == task] += effect.low > 0 or effect.high < 0
     sentence = own_sentence(response)
-    counts = [f"{clear[True]} of 5", "own", f"{clear[False]} of 20", "cross"]
-    assert names_all(sentence, *counts)
+    of_own, of_others = (f"{clear[is_own]} of {n}" for is_own, n in ((True, 5), (False, 20)))
+    assert names_all(sentence, of_own, "own", of_others, "cross")
     assert f"{np.median(np.abs(np.diag(response.effects))):.1f} %" in sentence
 
 
