@@ -160,7 +160,8 @@ def test_one_unit_has_weight_one_and_a_warning() -> None:
     result = balance(table([[0.2], [0.6]]))
     assert result.weights == {"a": 1.0}
     assert names_all(result.warnings[0], "a", 1)
-    assert not balance(table([[0.2, 0.4], [0.6, 0.5], [0.3, 0.8]])).warnings[0].startswith("a ")
+    of_two = balance(table([[0.2, 0.4], [0.6, 0.5], [0.3, 0.8]]))
+    assert not of_two.warnings[0].startswith("a ")
 
 
 @pytest.mark.parametrize("temperature", [0, 0.0, -0.5, float("nan"), float("inf"), "automatic"])

@@ -32,7 +32,12 @@ from cotbal.scores.matrix import Samples, ScoreMatrix, matrix_of_samples
 from helpers.errors import names_all
 
 CLAIMS = re.compile(r"distinguish|significan|clearly|\b95\s*%|excludes", re.IGNORECASE)
-VERDICTS = [significance(differs, "1", plural) for differs in (True, False) for plural in (0, 1)]
+VERDICTS = (
+    significance(True, "1"),
+    significance(False, "1"),
+    significance(True, "1", plural=True),
+    significance(False, "1", plural=True),
+)
 CONFIDENT = f"{CONFIDENCE:.0%}".replace("%", " %")
 Shown = pytest.CaptureFixture[str]
 
