@@ -14,6 +14,8 @@ from cotbal.balance.needs import Need
 from cotbal.balance.probes import Form
 from cotbal.scores.interval import Interval, Noise, with_bounds
 
+NOT_MEASURABLE = "not measurable here: keep equal weights"
+
 
 @dataclass(frozen=True)
 class Deviation:
@@ -140,7 +142,7 @@ class Balance:
     def verdict(self, unit: str) -> str:
         """The weight of `unit` against 1, in words."""
         if not self.measurable:
-            return "not measurable here: keep equal weights"
+            return NOT_MEASURABLE
         weight = self.weight(unit)
         if not weight.has_bounds:
             return "no interval, because the table of scores holds no samples"

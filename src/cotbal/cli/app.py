@@ -4,55 +4,24 @@ from __future__ import annotations
 
 import errno
 import importlib
-import importlib.metadata
 import os
 import shlex
 import shutil
 import signal
 import sys
 import threading
+from collections import UserDict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from cotbal.cli import imports, prepare
 from cotbal.cli.options import expanded
 from cotbal.errors import CotbalError, RunsFailed
 
-app = typer.Typer(
-    name="cotbal",
-    help=(
-        "Balance the tasks of a vision-language fine-tuning mixture: measure how tasks help each"
-        " other and how hard they are, and turn that into one weight per task, with"
-        " intervals.\n\nStart with `cotbal demo`, or `cotbal init` for a recipe of your own."
-    ),
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"cotbal {importlib.metadata.version('cotbal')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _program(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_version, is_eager=True, help="Show the version and exit."
-        ),
-    ] = False,
-) -> None:
-    """Options before the command."""
-
-
-# In the order of the help page. Each is a function in the module of the same name.
+# In the order of the help page. Each is a function in the module of the same name, or an app of
+# several commands.
 COMMANDS = (
     "init",
     "check",
@@ -78,12 +47,69 @@ COMMANDS = (
     "report",
     "zeroshot",
     "submission",
+    "import",
+    "prepare",
 )
-for name in COMMANDS:
-    module = importlib.import_module(f"cotbal.cli.{name}")
-    app.command()(expanded(getattr(module, name)))
-app.add_typer(imports.app, name="import")
-app.add_typer(prepare.app, name="prepare")
+MODULES = {"import": "imports"}  # where the name is not that of a module
+
+
+class _Commands(UserDict[str, Any]):
+    """Name -> command, imported and read when it is first used: most calls use one of them."""
+
+    def __getitem__(self, name: str) -> Any:
+        if self.data[name] is None:
+            self.data[name] = _imported(name)
+        return self.data[name]
+
+
+class _Program(TyperGroup):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = _Commands(dict.fromkeys(COMMANDS))
+
+
+def _imported(name: str) -> Any:
+    module = importlib.import_module(f"cotbal.cli.{MODULES.get(name, name)}")
+    if hasattr(module, "app"):
+        return typer.main.get_group(module.app)
+    single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+    single.command()(expanded(getattr(module, name)))
+    return typer.main.get_command(single)
+
+
+app = typer.Typer(
+    name="cotbal",
+    cls=_Program,
+    help=(
+        "Balance the tasks of a vision-language fine-tuning mixture: measure how tasks help each"
+        " other and how hard they are, and turn that into one weight per task, with"
+        " intervals.\n\nStart with `cotbal demo`, or `cotbal init` for a recipe of your own."
+    ),
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import importlib.metadata
+
+        print(f"cotbal {importlib.metadata.version('cotbal')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Options before the command."""
 
 
 # Ignored by default, and sent by no program to end another; None on Windows.

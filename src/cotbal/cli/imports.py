@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from cotbal.scores.harnesses import Evaluation
 
 app = typer.Typer(
-    help="Scores of an evaluation harness, for `cotbal weights --scores`.", no_args_is_help=True
+    name="import",
+    help="Scores of an evaluation harness, for `cotbal weights --scores`.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
 )
 
 

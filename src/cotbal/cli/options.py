@@ -254,7 +254,7 @@ def _parameters(options: type, annotation: Any) -> list[Parameter]:
     """The fields of an options class as parameters."""
     marks = getattr(annotation, "__metadata__", ())
     left_out = [name for mark in marks if isinstance(mark, Without) for name in mark.names]
-    hints = get_type_hints(options, include_extras=True)
+    hints = _hints(options)
     if unknown := set(left_out) - set(hints):
         raise ValueError(f"{options.__name__} has no {', '.join(sorted(unknown))} to leave out")
     return [
@@ -267,3 +267,8 @@ def _parameters(options: type, annotation: Any) -> list[Parameter]:
         for field in fields(options)
         if field.name not in left_out
     ]
+
+
+@functools.cache
+def _hints(options: type) -> dict[str, Any]:
+    return get_type_hints(options, include_extras=True)

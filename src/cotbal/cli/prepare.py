@@ -27,8 +27,10 @@ Missing = Annotated[
 Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
 
 app = typer.Typer(
+    name="prepare",
     help="Build a benchmark (records, images and a recipe), or a base model.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
 )
 
 

@@ -45,9 +45,9 @@ from cotbal.jobs.unchanged import Used, need_unchanged
 from cotbal.recipe.mixture import TRAIN
 from cotbal.recipe.ratios import allotted
 from cotbal.recipe.runs import Run
-from cotbal.training import evaluation, vlm
+from cotbal.training import evaluation
 from cotbal.training import train as training
-from cotbal.training.features.images import ImageFeatures
+from cotbal.training.features.images import ImageFeatures, image_features
 from cotbal.training.ranks import Ranks, Stopped
 from cotbal.training.run_paths import RunPaths
 from cotbal.training.tracking import Tracking, reporting
@@ -242,20 +242,13 @@ class _Execution:
     def _image_features(
         self, parts: Sequence[Part], sets: Sequence[EvaluationSet]
     ) -> ImageFeatures:
-        """Kept in memory for this run; features of a tower that is not trained are shared."""
         names: set[str] = set()
         used = [(records, indices) for _, records, indices, _ in parts]
         for records, indices in used + [(s.used.records, s.used.indices) for s in sets]:
             chosen = set(indices.tolist())
             for i, images in enumerate(records.images()):
                 names.update(images if i in chosen else ())
-        return ImageFeatures(
-            self.recipe.resources.feature_bytes,
-            len(names),
-            vlm.trained_parts(self.recipe.model),
-            default_cache(),
-            print if self.ranks.main else lambda _: None,
-        )
+        return image_features(self.recipe, len(names), self.ranks)
 
     def _evaluate(self, sets: Sequence[EvaluationSet]) -> float:
         """Answer and score every evaluation set that is not answered yet; seconds it took."""

@@ -14,7 +14,7 @@ from cotbal.report.figures import Axis, Point
 from cotbal.report.formatting import DASH, bracket, listed, number, plural, with_interval
 from cotbal.report.heat_maps import Cell, Look, heat_map
 from cotbal.report.map_frames import Frame
-from cotbal.report.pictures import picture
+from cotbal.report.map_images import map_image
 from cotbal.report.responses import Frozen, Measured
 from cotbal.report.scatter import Cloud, scatter
 from cotbal.report.tables import Table, pairs_table
@@ -82,7 +82,7 @@ def effect_map(response: Response) -> Markup:
 
     if max(len(units), len(scored)) > MANY:
         measurable = [task not in response.unmeasurable for task in scored]
-        return picture(frame, np.where(measurable, response.effects / limit, np.nan))
+        return map_image(frame, np.where(measurable, response.effects / limit, np.nan))
 
     def cell(i: int, j: int) -> Cell:
         unit, task = units[i], scored[j]

@@ -11,6 +11,7 @@ from cotbal.errors import CotbalError, near
 from cotbal.response.choice import MEAN, WORST, Choice, Guard
 from cotbal.response.coordinates import weights_at
 from cotbal.response.headroom import headroom
+from cotbal.response.local import local_predictions
 from cotbal.response.response import Response
 from cotbal.response.shapes import Coordinates, PerScore, PerTask
 from cotbal.response.solver import Derivatives, Point, Program, Smooth, maximise
@@ -243,7 +244,7 @@ def _functions(problem: Problem) -> Smooth:
     floors = np.array(list(problem.floors.values()))
 
     def at(coordinates: Coordinates) -> Derivatives:
-        local = problem.response.local(coordinates)
+        local = local_predictions(problem.response, coordinates)
         error, gradient, hessian = _smooth_error(local.variance, guarded)
         margins = (
             problem.margin * (error - SMOOTH) + floors - SLACK,
@@ -283,7 +284,7 @@ def _functions_above_level(problem: Problem, scale: Scale) -> Smooth:
     def at(point: Point) -> Derivatives:
         coordinates = point[:-1]
         level = point[-1]
-        change = problem.response.local(coordinates).change
+        change = local_predictions(problem.response, coordinates).change
         scaled = (np.einsum("n,n...->n...", factor, part[goal]) for part in change)
         values, gradients, hessians = (
             np.concatenate([guards[1:], changes])

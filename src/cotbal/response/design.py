@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Int
 
 from cotbal.errors import CotbalError
-from cotbal.response.coordinates import departure, directions, undetermined, weights_at
+from cotbal.response.coordinates import directions, undetermined, weights_at
+from cotbal.response.departure import joint_departure
 from cotbal.response.hadamard import hadamard, smallest_order
 from cotbal.response.response import UPPER
 from cotbal.response.shapes import Features, PerTask, TrialTask
@@ -110,7 +111,7 @@ class Design:
         means = self.signs.mean(axis=1, keepdims=True)
         z = (self.signs - means) * self.step
         coordinates = z @ directions(len(self.tasks))
-        features = np.column_stack([coordinates, departure(z)])
+        features = np.column_stack([coordinates, joint_departure(z)])
         seeds = np.array(self.seeds)
         for seed in set(self.seeds):
             same = seeds == seed

@@ -95,11 +95,13 @@ class Regression:
     """The regression of all scores on the weights.
 
     Attributes:
-        features: of every trial: its coordinates in the basis of directions, then its departure.
-        changes: score of every trial, in % above the level of equal weights.
+        features: of every trial: its coordinates in the basis of directions, then the departure of
+            all weights.
+        changes: score of every trial, in % above the level of equal weights, without `explained`.
         blocks: number of the seed of every trial.
         own_directions: of the task's own weight in the basis, by score; 0 where it has none.
         curvature: `task`: one per score, `shared`: the same for all, `none`.
+        explained: changes that other than the features explain.
     """
 
     features: Features
@@ -107,6 +109,11 @@ class Regression:
     blocks: Blocks
     own_directions: OwnDirections
     curvature: Curvature
+    explained: TrialScore
+
+    def less(self, explained: TrialScore) -> Regression:
+        """The regression of what is left to explain."""
+        return replace(self, changes=self.changes - explained, explained=explained)
 
     def within(self, values: TrialColumn) -> TrialColumn:
         """The values without the mean of their seed."""
@@ -143,6 +150,7 @@ class Regression:
             features=self.features[chosen],
             changes=self.changes[chosen],
             blocks=blocks,
+            explained=self.explained[chosen],
         )
 
     def shrink(self, members: Sequence[int], given: Shrunk | None = None) -> Shrunk:

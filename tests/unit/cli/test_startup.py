@@ -21,29 +21,52 @@ from cotbal.cli.app import main
 atexit.register(lambda: print(json.dumps(sorted(sys.modules)), file=sys.stderr))
 main()
 """
+TRIALS = """weight:a,weight:b,score:a,score:b,seed
+1,1,.5,.5,0
+2,.5,.6,.4,0
+.5,2,.4,.6,0
+1.4,.7,.55,.45,0
+.7,1.4,.45,.55,0
+1,1,.51,.5,1
+"""
 SCORES = "run,a,b\nmini,0.2,0.3\nfull:a,0.7,0.4\nfull:b,0.3,0.8\n"
 TRAINING = {"torch", "transformers", "peft", "accelerate", "tokenizers"}
 TABLES = {"pyarrow", "ijson", "PIL"}
 PAGE = {"jinja2", "cotbal.report.page"}
 RECIPE = {"yaml", "cotbal.recipe.schema"}
 NUMBERS = {"numpy", "jaxtyping", "cotbal.balance"}
+OTHERS = {"cotbal.cli.prepare", "cotbal.cli.judge"}
+# pyarrow imports it where it converts from and to NumPy; parquet is read by few mixtures.
+FRAMES = {"pandas", "pyarrow.parquet", "scipy"}
+PLUGINS = {"PIL.PdfParser", "PIL.EpsImagePlugin"}  # of images that are not opened
 # Typer imports pydantic to read the arguments of a command, so only the help page is without it.
 ABSENT = {
-    "--help": TRAINING | TABLES | PAGE | RECIPE | NUMBERS | {"pydantic", "filelock"},
-    "status small": TRAINING | TABLES | PAGE | RECIPE | NUMBERS,
-    "weights --scores scores.csv": TRAINING | TABLES | PAGE | RECIPE | {"filelock"},
-    "plan mixture/recipe.yaml": TRAINING | PAGE,
-    "check mixture/recipe.yaml": TRAINING | PAGE,
-    "report small": TRAINING | {"pyarrow", "ijson"},
+    "--help": TRAINING
+    | TABLES
+    | PAGE
+    | RECIPE
+    | NUMBERS
+    | FRAMES
+    | {"pydantic", "filelock", "importlib.metadata"},
+    "status small": TRAINING | TABLES | PAGE | RECIPE | NUMBERS | FRAMES | OTHERS,
+    "weights --scores scores.csv": TRAINING | TABLES | PAGE | RECIPE | FRAMES | {"filelock"},
+    "steer --trials trials.csv": TRAINING | PAGE | FRAMES | PLUGINS,
+    "plan mixture/recipe.yaml": TRAINING | PAGE | FRAMES | PLUGINS,
+    "check mixture/recipe.yaml": TRAINING | PAGE | FRAMES | PLUGINS,
+    "verify small": TRAINING | PAGE | FRAMES | PLUGINS,
+    "report small": TRAINING | FRAMES | PLUGINS | {"pyarrow", "ijson"},
 }
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A mixture, the run directory `small` of a finished job, and a table of scores."""
+    """A mixture, the run directory `small` of a finished job, and tables of scores and
+    trials.
+    """
     made = tmp_path_factory.mktemp("startup")
     recipe = str(write_mixture(made / "mixture"))
     (made / "scores.csv").write_text(SCORES)
+    (made / "trials.csv").write_text(TRIALS)
     run(COMMAND, ["run", recipe, "--on", EXECUTOR, "--out", "small"], made)
     return made
 

@@ -5,6 +5,7 @@ is mixed up.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from cotbal.errors import CotbalError, DataError, RunError, RunsFailed
 from cotbal.jobs.executors import JobHandle, record_handle
 from helpers import tiny_vlm
 from helpers.commands import Command
+from helpers.errors import a_line_names
 from helpers.raw_releases import drawing, vqav2_server
 
 
@@ -59,7 +61,7 @@ def setup(made: Setup, tmp_path: Path) -> Setup:
 def test_answers_become_the_file_for_the_server(setup: Setup, cotbal: Command) -> None:
     ended = cotbal("submission", setup.run, "--raw", setup.raw)
     assert ended.code == 0, ended.err
-    assert "warning  test-dev: 2 questions, 107,394 expected" in ended.out
+    assert a_line_names(ended.out, "warning", "test-dev", 2, "107,394")
     assert "runs/final/cotbal: " in ended.out
     given = setup.answers()
     assert [answer["id"] for answer in given] == [9001, 9000]
@@ -82,6 +84,20 @@ def test_a_stopped_command_resumes_where_it_was(
     assert [answer["id"] for answer in setup.answers()] == [9001, 9000]
     (file,) = json.loads(ended.out)["files"]
     assert {"question_id": 9001, "answer": "2 cats"} in json.loads(Path(file["file"]).read_text())
+
+
+def test_an_image_of_several_pieces_is_encoded_once(
+    setup: Setup, cotbal: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cotbal.benchmarks.submission.command.PIECE", 1)
+    monkeypatch.setenv("COTBAL_CACHE", str(tmp_path / "cache"))
+    arguments = ("submission", setup.run, "--raw", setup.raw, "--on", "inline")
+    for encoded in (1, 0):  # the second time by what the first has left
+        assert cotbal(*arguments).code == 0
+        log = setup.directory / "log.txt"
+        counts = re.findall(r"image features: (\d+) images encoded, (\d+) used", log.read_text())
+        assert counts == [(str(encoded), "2")]
+        shutil.rmtree(setup.directory)
 
 
 def test_a_model_that_cannot_be_loaded_is_reported_and_tried_again(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from cotbal.data.files import now
+from cotbal.training.features import store as features_store
 from cotbal.training.features.store import STALE, Store
 
 LARGE = 2**20
@@ -57,6 +59,35 @@ def test_what_another_process_has_written_is_not_written_twice(tmp_path: Path) -
     late.put("c", VALUES["a"])
     late.save()
     assert len([*tmp_path.glob("*.json")]) == 2
+
+
+def test_runs_share_what_they_compute_before_they_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features_store, "SAVE_SECONDS", 0.0)
+    first, second = Store(LARGE, tmp_path), Store(LARGE, tmp_path)
+    first.put("a", VALUES["a"])
+    assert same(Store(LARGE, tmp_path), "a")
+    second.put("b", VALUES["b"])
+    assert same(second, "a")
+    first.save()
+    assert len([*tmp_path.glob("*.json")]) == 2
+
+
+def test_a_full_disk_is_reported_by_the_last_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(features_store, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(os, "replace", full)
+    store = Store(LARGE, tmp_path)
+    for key, tensors in VALUES.items():
+        store.put(key, tensors)
+        assert same(store, key)
+    with pytest.raises(OSError, match="No space"):
+        store.save()
 
 
 def test_memory_and_files_stay_within_the_budget(tmp_path: Path) -> None:

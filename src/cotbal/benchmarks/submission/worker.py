@@ -21,6 +21,7 @@ from cotbal.data.reading.record import IMAGE, Record, Turn
 from cotbal.jobs.entry import Progress, job_begun
 from cotbal.recipe.recipe import load_recipe
 from cotbal.training import evaluation
+from cotbal.training.features.images import image_features
 from cotbal.training.ranks import Ranks, Stopped
 from cotbal.training.run_paths import RunPaths
 
@@ -48,18 +49,24 @@ def _answer(job: dict[str, Any], directory: Path, ranks: Ranks, stop: Callable[[
     if not missing:
         return
     recipe = load_recipe(Path(job["recipe"]))
-    answer = evaluation.answerer(recipe, job["checkpoint"], ranks, Path(job["images"]))
+    features = image_features(recipe, len({question["image"] for question in questions}), ranks)
+    answer = evaluation.answerer(
+        recipe, job["checkpoint"], ranks, Path(job["images"]), features=features
+    )
     progress = Progress(directory / "progress.json", ranks)
-    for start in missing:
-        piece = questions[start : start + size]
-        rows = [_row(number, question, job) for number, question in enumerate(piece, start + 1)]
-        report = _Report(progress, start, start + len(piece), len(questions), ranks.size)
-        answers = zip(piece, answer(rows, report), strict=True)
-        if ranks.main:
-            lines = [{"id": question["id"], "answer": text} for question, text in answers]
-            write_sealed_rows(pieces[start], lines)
-        if ranks.any(stop()) and start != missing[-1]:
-            raise Stopped
+    try:
+        for start in missing:
+            piece = questions[start : start + size]
+            rows = [_row(number, question, job) for number, question in enumerate(piece, start + 1)]
+            report = _Report(progress, start, start + len(piece), len(questions), ranks.size)
+            answers = zip(piece, answer(rows, report), strict=True)
+            if ranks.main:
+                lines = [{"id": question["id"], "answer": text} for question, text in answers]
+                write_sealed_rows(pieces[start], lines)
+            if ranks.any(stop()) and start != missing[-1]:
+                raise Stopped
+    finally:
+        features.save()
 
 
 def _row(number: int, question: dict[str, Any], job: dict[str, Any]) -> Row:

@@ -9,13 +9,15 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cotbal.data.reading.json_array import DEEPEST, is_too_deep, json_items
 from cotbal.data.reading.record import Problem
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 _PARQUET_ROWS = 64  # embedded images make rows heavy; so many stay below some hundred megabytes
 _STEP = 500  # rows between two reports of progress
@@ -139,16 +141,16 @@ def _read_array(
         yield Problem(path, number + 1, message, "broken-file")
 
 
-def open_parquet(path: Path) -> pq.ParquetFile:
+def open_parquet(path: Path) -> ParquetFile:
     """A parquet file that is read piece by piece; by default pyarrow fetches whole row groups
     ahead.
 
     Measured on 5,000 images of 100 kB in base64, 1,000 a row group: the peak is 0.42 GB instead
     of 1.03 GB.
     """
-    return pq.ParquetFile(
-        path, pre_buffer=False, buffer_size=2**20, page_checksum_verification=True
-    )
+    from pyarrow.parquet import ParquetFile  # most mixtures have no such file
+
+    return ParquetFile(path, pre_buffer=False, buffer_size=2**20, page_checksum_verification=True)
 
 
 def _read_arrow(path: Path, report: Report, *, parquet: bool) -> Iterator[Row | Problem]:

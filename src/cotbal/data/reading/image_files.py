@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image, ImageFile
 
-# Others run programs (EPS: Ghostscript), or hold no photographs and drawings.
-_FORMATS = (
-    *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI"),
-    *("TGA", "TIFF", "WEBP"),
-)
+# Others run programs (EPS: Ghostscript), or hold no photographs and drawings. `Image.init` would
+# import the plugins of all.
+_PLUGINS = {
+    "AVIF": "Avif",
+    "BMP": "Bmp",
+    "DIB": "Bmp",
+    "GIF": "Gif",
+    "ICO": "Ico",
+    "JPEG": "Jpeg",
+    "JPEG2000": "Jpeg2K",
+    "PCX": "Pcx",
+    "PNG": "Png",
+    "PPM": "Ppm",
+    "QOI": "Qoi",
+    "SGI": "Sgi",
+    "TGA": "Tga",
+    "TIFF": "Tiff",
+    "WEBP": "WebP",
+}
 MOST_PIXELS = 2**26  # an image of more takes over a gigabyte
 
 
@@ -23,9 +40,7 @@ def opened(source: Path | BinaryIO) -> ImageFile.ImageFile:
         Exception: of many kinds, by Pillow's decoders; ValueError for more pixels than
             `MOST_PIXELS`, or than the variable COTBAL_MAX_PIXELS says.
     """
-    Image.init()
-    known = [name for name in _FORMATS if name in Image.OPEN]  # depends on the version of Pillow
-    image = Image.open(source, formats=known)
+    image = Image.open(source, formats=_formats())
     limit = int(os.environ.get("COTBAL_MAX_PIXELS") or MOST_PIXELS)
     if image.width * image.height > limit:
         image.close()
@@ -34,3 +49,12 @@ def opened(source: Path | BinaryIO) -> ImageFile.ImageFile:
             " set the environment variable COTBAL_MAX_PIXELS"
         )
     return image
+
+
+@cache
+def _formats() -> list[str]:
+    """The formats that this version of Pillow reads, with their plugins imported."""
+    for plugin in _PLUGINS.values():
+        with suppress(ImportError):
+            importlib.import_module(f"PIL.{plugin}ImagePlugin")
+    return [name for name in _PLUGINS if name in Image.OPEN]

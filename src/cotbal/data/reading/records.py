@@ -93,7 +93,7 @@ class Records(Sequence[Record]):
         """The ids of all records, or of those at `indices`."""
         columns = [self._columns[name] for name in ("id", "number")]
         if indices is not None:
-            columns = [column.take(pa.array(indices)) for column in columns]
+            columns = [column.take(_to_arrow(indices)) for column in columns]
         for rows in self._batches(columns):
             for identity, number in rows:
                 yield identity or self._made_up_id(number)
@@ -111,7 +111,7 @@ class Records(Sequence[Record]):
 
     def unread(self) -> Iterator[tuple[int, list[str], Mapping[str, Any]]]:
         """Number, keys that nothing reads, and details of every record that has such keys."""
-        having = pa.array(np.flatnonzero(pc.is_valid(self._columns["unread"])))
+        having = pc.indices_nonzero(pc.is_valid(self._columns["unread"]))
         columns = [self._columns[name].take(having) for name in ("number", "unread", "details")]
         for rows in self._batches(columns):
             for number, keys, details in rows:
@@ -122,12 +122,11 @@ class Records(Sequence[Record]):
         turns = pc.subtract(
             pc.list_value_length(self._columns["texts"]), self._columns["system"].cast(pa.int32())
         )
-        return turns.to_numpy() // 2
+        return _to_numpy(turns) // 2
 
     def image_counts(self) -> np.ndarray:
         """Number of images of every record, `[record]`."""
-        counts: np.ndarray = pc.list_value_length(self._columns["images"]).to_numpy()
-        return counts
+        return _to_numpy(pc.list_value_length(self._columns["images"]))
 
     def has_embedded_images(self) -> bool:
         """Whether the embedded images are in the cache; `open_image` looks at their content."""
@@ -144,7 +143,7 @@ class Records(Sequence[Record]):
             start = 0
             for chunk in self._columns[name].chunks:
                 hit = pc.match_substring_regex(pc.list_flatten(chunk), pattern)
-                places.append(start + pc.list_parent_indices(chunk).filter(hit).to_numpy())
+                places.append(start + np.from_dlpack(pc.list_parent_indices(chunk).filter(hit)))
                 start += len(chunk)
         return np.unique(np.concatenate(places)) if places else np.zeros(0, np.int64)
 
@@ -182,6 +181,18 @@ class Records(Sequence[Record]):
     def _is_whole(self, stored: str) -> bool:
         path, size = self._name(stored), int(stored.split(":")[1])
         return os.path.isfile(path) and os.path.getsize(path) == size
+
+
+# `to_numpy` and `pa.array` import pandas wherever it is installed, which takes longer than to plan.
+def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
+    """The numbers of a column without nulls."""
+    return np.from_dlpack(column.combine_chunks())
+
+
+def _to_arrow(indices: np.ndarray) -> pa.Array:
+    """Indices of rows for `take`."""
+    buffer = pa.py_buffer(np.ascontiguousarray(indices, np.int64))
+    return pa.Array.from_buffers(pa.int64(), len(indices), [None, buffer])
 
 
 def _role(number: int) -> Role:

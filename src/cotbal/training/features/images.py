@@ -8,12 +8,15 @@ from typing import Any
 
 from torch import nn
 
+from cotbal.data.files import default_cache
 from cotbal.data.reading.sealed_files import owner
+from cotbal.recipe.recipe import Recipe
 from cotbal.training import vlm
 from cotbal.training.features.calls import Unsupported
 from cotbal.training.features.layers import LayersOfTower
 from cotbal.training.features.store import Store
 from cotbal.training.features.tower import Tower, identity_of
+from cotbal.training.ranks import Ranks
 from cotbal.training.vlm import Part
 
 FOLDER = "image_features"
@@ -69,7 +72,7 @@ class ImageFeatures:
         try:
             self._tower = self._attached(tower, learnt)
         except Unsupported as error:
-            self._refused(str(error))
+            self._unsupported(str(error))
 
     def save(self) -> None:
         """Share what was computed since the last call, and report how often images were encoded."""
@@ -91,7 +94,7 @@ class ImageFeatures:
             name = f"{identity[:32]}{owner()}"
             folder = None if self._cache is None else self._cache / FOLDER / name
             self._stores[identity] = Store(self._budget, folder)
-        settings = (tower, self._stores[identity], self._refused, identity, self.images)
+        settings = (tower, self._stores[identity], self._unsupported, identity, self.images)
         return LayersOfTower(*settings, learnt=learnt) if learnt else Tower(*settings)
 
     def _learnt(self, model: nn.Module, tower: nn.Module) -> set[int]:
@@ -103,9 +106,22 @@ class ImageFeatures:
         named = ((part_of[name], id(parameter)) for name, parameter in model.named_parameters())
         return {number for part, number in named if part == "projector"} & inside
 
-    def _refused(self, reason: str) -> None:
+    def _unsupported(self, reason: str) -> None:
         self._tower = None
         self._report(f"image features are not kept: of this vision tower, {reason}")
+
+
+def image_features(recipe: Recipe, images: int, ranks: Ranks) -> ImageFeatures:
+    """Those of a run that uses so many distinct images; the features of a tower that is not trained
+    are shared with other runs.
+    """
+    return ImageFeatures(
+        recipe.resources.feature_bytes,
+        images,
+        vlm.trained_parts(recipe.model),
+        default_cache(),
+        print if ranks.main else lambda _: None,
+    )
 
 
 def tower_of(model: nn.Module) -> nn.Module | None:

@@ -25,6 +25,7 @@ from cotbal.errors import RunError
 from cotbal.training.features.calls import content
 
 INDEX = "*.json"
+SAVE_SECONDS = 60.0  # between two shares of what is being computed
 STALE = 24 * 3600.0  # seconds after which what a killed process left is removed
 
 
@@ -68,6 +69,7 @@ class Store:
         self._unsaved: list[str] = []
         self._entries: dict[str, list[_Entry]] = {}
         self._seen: set[Path] = set()
+        self._due = now() + SAVE_SECONDS
         self._look()
 
     def get(self, key: str) -> list[Tensor] | None:
@@ -85,6 +87,19 @@ class Store:
         """Keep tensors, which nobody changes afterwards, while there is memory."""
         if self._keep(key, tensors) and self.folder is not None and key not in self._entries:
             self._unsaved.append(key)
+            self._share()
+
+    def _share(self) -> None:
+        """Save once a minute: a kill loses a minute of work, and runs beside this one get the
+        rest.
+        """
+        if now() < self._due:
+            return
+        self._due = now() + SAVE_SECONDS
+        try:
+            self.save()
+        except OSError:  # the last call of `save` raises it again
+            self._due = float("inf")
 
     def save(self) -> None:
         """Write what no file has yet, while the files are within the budget."""
@@ -92,10 +107,10 @@ class Store:
             return
         self._look()  # others may have written the same meanwhile
         keys = [key for key in self._unsaved if key not in self._entries]
-        self._unsaved.clear()
         size = sum(path.stat().st_size for path in self._seen if path.exists())
         if keys and size + sum(_bytes(self._kept[key]) for key in keys) <= self.budget:
             self._write(self.folder, keys)
+        self._unsaved.clear()
 
     def _keep(self, key: str, tensors: Sequence[Tensor]) -> bool:
         size = _bytes(tensors)
