@@ -291,8 +291,12 @@ class _Execution:
         self, sets: Sequence[EvaluationSet], queue: _Queue
     ) -> AbstractContextManager[OfferedShares | None]:
         """Shares that processes without a run may take; None where the run answers alone."""
-        resources = self.recipe.resources
-        alone = self.ranks.size > 1 or torch.cuda.is_available() or resources.dataloader_workers
+        alone = (
+            self.ranks.size > 1
+            or torch.cuda.is_available()
+            or self.recipe.resources.dataloader_workers
+            or sys.platform == "win32"  # which has other locks
+        )
         if alone or len(queue.keys) < OFFERED * self.recipe.file.generation.batch_size:
             return nullcontext()
         names, images = [s.name for s in sets], self.features.images
