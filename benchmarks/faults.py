@@ -5,15 +5,19 @@
 Every file of a finished job is cut, zeroed, flipped in one bit and deleted, one at a time, and the
 command of the job is rerun. Then its results must be the bytes of the undisturbed job, or the
 command must end with an error and `cotbal verify --repair` and another rerun must lead to these
-bytes. Then come what a machine may do: a disk that fills up (tmpfs, of several sizes), a directory
-that cannot be written (mounts; both need root), that was renamed, in which two drivers work, files
-with times of the future, and little memory. Rerunning the campaign continues it.
+bytes. Then come what a machine may do: a disk that fills up (tmpfs, of several sizes and numbers of
+files), a directory that cannot be written (mounts; both need root), that was renamed, in which two
+drivers work, files with times of the future, a clock that jumps, and little memory. Last, single
+writes fail, as on a disk that is full for a moment: every file that a process of the job opens for
+writing or renames, and every directory that it makes, can be the one. Rerunning the campaign
+continues it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import mmap
 import os
 import random
 import re
@@ -21,12 +25,14 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import failing_writes
 import kills
 import warm_drivers
 
@@ -36,6 +42,9 @@ FUTURE = 2_208_988_800  # 2040
 MEBIBYTE = 2**20
 MEMORY = (4, 16, 32)  # MiB beyond what a process has when it starts
 DISK = (200, 400, 800, 1200, 1600, 2400, 3200)  # KiB
+FILES = (10, 30, 60, 90, 120)  # files and directories that a disk has room for
+HOURS = (6, -6, 30, 0)  # what a clock is wrong by, one after the other
+WRITE = "write "  # and its number
 
 
 def cut(path: Path, chance: random.Random) -> None:
@@ -154,17 +163,19 @@ def mounted(folder: Path, *options: str) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def disk_full(job: Job, kibibytes: int) -> dict[str, Any]:
+def disk_full(job: Job, kibibytes: int, files: int = 10_000) -> dict[str, Any]:
     """A job on a disk that is too small; it resumes when there is room."""
     shutil.rmtree(job.root)
-    with mounted(job.root, "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs"):
+    room = f"size={kibibytes}k,nr_inodes={files}"
+    with mounted(job.root, "-t", "tmpfs", "-o", room, "tmpfs"):
         code, text = job.run()
         if code == 0:
             return {"result": "identical" if not job.difference() else "WRONG"}
         row = {"result": "error", "message": _message(text)}
         if code != 2:
             row = {"result": f"CRASH {code}", "message": text[-1500:]}
-        remount = ["mount", "-o", "remount,size=64m", str(job.root)]
+        room = "remount,size=64m,nr_inodes=10000"
+        remount = ["mount", "-o", room, str(job.root)]
         subprocess.run(remount, check=True)
         code, text = job.run()
         wrong = job.difference() if code == 0 else f"exit code {code}: {_message(text)}"
@@ -227,14 +238,71 @@ def little_memory(job: Job, mebibytes: int) -> dict[str, Any]:
     return row if code in (0, 2) else {**row, "result": f"CRASH {code}", "message": text[-1500:]}
 
 
+def clock_that_jumps(job: Job) -> dict[str, Any]:
+    """By hours, forward and back, in all processes of a job, while it works."""
+    shutil.rmtree(job.root)
+    shift, clock = mmap.mmap(-1, 1), time.time
+
+    def prepare() -> None:
+        time.time = lambda: clock() + 3600 * HOURS[shift[0]]
+
+    command = kills.arguments(JOB, kills.source(job.work), job.root)
+    variables = kills.variables(job.work)
+    process = warm_drivers.driver(command, job.printed, variables, prepare)
+    while process.poll() is None:
+        time.sleep(1.0)
+        shift[0] = (shift[0] + 1) % len(HOURS)
+    row = {**job.settled(), "first": process.returncode}
+    return row if process.returncode == 0 else {**row, "result": f"CRASH {process.returncode}"}
+
+
+def write_fails(job: Job, number: int) -> dict[str, Any]:
+    """A job whose write of this number fails, and the same command again."""
+    first, text, _ = _with_writes(job, number)
+    row = {**job.settled(), "first": first, "said": _message(text)}
+    if first not in (0, 2) or "Traceback" in _of_the_command(text):
+        return {**row, "result": f"CRASH {first}", "message": text[-1500:]}
+    return row
+
+
+def _with_writes(job: Job, fails: int) -> tuple[int, str, int]:
+    """A new job: exit code, output, number of writes."""
+    shutil.rmtree(job.root)
+    job.printed.unlink(missing_ok=True)
+    writes = failing_writes.Writes(job.root, fails)
+    command = kills.arguments(JOB, kills.source(job.work), job.root)
+    variables = kills.variables(job.work)
+    process = warm_drivers.driver(command, job.printed, variables, writes.watch)
+    code = process.wait(kills.LIMIT)
+    return code, job.printed.read_text(errors="replace"), writes.count
+
+
+def write_numbers(job: Job, cases: int) -> list[int]:
+    """Evenly spread over those of a job."""
+    note = job.work / "writes.json"
+    if cases and not note.exists():
+        code, text, count = _with_writes(job, 0)
+        assert code == 0, text
+        note.write_text(json.dumps(count))
+    total = json.loads(note.read_text()) if cases else 0
+    return sorted({1 + total * case // cases for case in range(cases)})
+
+
 MACHINE: dict[str, Callable[[Job], dict[str, Any]]] = {
     "read-only directory": read_only,
     "renamed directory": renamed,
     "two drivers": two_drivers,
     "times of the future": times_of_the_future,
+    "clock that jumps": clock_that_jumps,
     **{f"disk of {size} KiB": lambda job, size=size: disk_full(job, size) for size in DISK},
+    **{f"disk of {count} files": lambda job, n=count: disk_full(job, 65536, n) for count in FILES},
     **{f"{size} MiB of memory": lambda job, size=size: little_memory(job, size) for size in MEMORY},
 }
+
+
+def _end(row: Mapping[str, Any]) -> str:
+    """How a job with a failing write ended, and the same command again."""
+    return f"{'error' if row['first'] else 'no error'}, then {row['result']}"
 
 
 def summary(rows: list[Mapping[str, Any]]) -> dict[str, Any]:
@@ -246,14 +314,32 @@ def summary(rows: list[Mapping[str, Any]]) -> dict[str, Any]:
         "files": len({row["file"] for row in files}),
         "kinds": {f"{damage}, {result}": count for (damage, result), count in kinds.items()},
         "machine": {row["damage"]: row["result"] for row in rows if row["damage"] in MACHINE},
+        "writes": dict(Counter(_end(row) for row in rows if row["damage"].startswith(WRITE))),
         "problems": [row for row in rows if row["result"][:1].isupper()],
     }
+
+
+def new_job(work: Path, reference: Path) -> Job:
+    root = work / "run"
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(reference, root)
+    return Job(work, root, reference)
+
+
+def tried(job: Job, name: str, damage: str, seed: int) -> dict[str, Any]:
+    """The outcome of one case."""
+    if name:
+        return damaged(job, name, damage, seed)
+    if damage.startswith(WRITE):
+        return write_fails(job, int(damage.removeprefix(WRITE)))
+    return MACHINE[damage](job)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--cases", type=int, default=400, help="end after so many damages")
     parser.add_argument("--machine", nargs="*", choices=MACHINE, default=[*MACHINE])
+    parser.add_argument("--writes", type=int, default=40, help="of a job, that fail one by one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("faults"))
     parser.add_argument("--out", type=Path, default=Path("faults.jsonl"))
@@ -264,16 +350,14 @@ def main() -> None:
     warm_drivers.preload()
     reference, _ = kills.reference(JOB, work)
     planned = [*(("", name) for name in options.machine)]
+    numbers = write_numbers(new_job(work, reference), options.writes)
+    planned += [("", f"{WRITE}{number}") for number in numbers]
     planned += cases(reference, options.seed)[: options.cases]
     finished = {(row["file"], row["damage"]) for row in kills.done(options.out)}
     for name, damage in planned:
         if (name, damage) in finished:
             continue
-        root = work / "run"
-        shutil.rmtree(root, ignore_errors=True)
-        shutil.copytree(reference, root)
-        job = Job(work, root, reference)
-        row = damaged(job, name, damage, options.seed) if name else MACHINE[damage](job)
+        row = tried(new_job(work, reference), name, damage, options.seed)
         with options.out.open("a") as file:
             file.write(json.dumps({"file": name, "damage": damage, **row}) + "\n")
         print(f"{damage} {name}: {row['result']}", flush=True)

@@ -92,7 +92,7 @@ PROBE = Size((0, 0, 0), 1024, 2816, 16, 16, 32_064, (256, 6, 112, 14), 8, 64, to
 
 
 @dataclass(frozen=True)
-class Place:
+class Target:
     """Where the checks run, and how large."""
 
     device: str
@@ -133,7 +133,7 @@ class Problem:
     factors: Tensor
 
     @classmethod
-    def random(cls, target: Place, shape: tuple[int, int, int], dtype: torch.dtype) -> Problem:
+    def random(cls, target: Target, shape: tuple[int, int, int], dtype: torch.dtype) -> Problem:
         count, features, words = shape
         torch.manual_seed(0)
         head = nn.Linear(features, words, bias=False, device=target.device, dtype=dtype)
@@ -195,7 +195,7 @@ def require(value: float, bound: float, what: str) -> None:
         raise AssertionError(f"{what}: {value:.2e}, expected at most {bound:.0e}")
 
 
-def loss_on_the_device(target: Place) -> Iterator[Row]:
+def loss_on_the_device(target: Target) -> Iterator[Row]:
     """Loss and gradients of the head against float64, in every dtype and form."""
     for dtype, bound in ((torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 2e-2)):
         worst = 0.0
@@ -209,7 +209,7 @@ def loss_on_the_device(target: Place) -> Iterator[Row]:
         yield f"loss and gradients, {dtype}", f"{worst:.1e}", "worst relative error to float64"
 
 
-def heads(target: Place) -> Iterator[Row]:
+def heads(target: Target) -> Iterator[Row]:
     """Time and memory of the head beside all logits and two libraries."""
     problem = Problem.random(target, target.size.head, target.size.dtype)
     exact = problem.in_float64().result(chunks)
@@ -293,7 +293,7 @@ def stacked(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
 class Clock(TrainerCallback):
     """Seconds of every step."""
 
-    def __init__(self, target: Place) -> None:
+    def __init__(self, target: Target) -> None:
         self.target, self.seconds, self.started = target, list[float](), 0.0
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
@@ -305,7 +305,7 @@ class Clock(TrainerCallback):
         self.seconds.append(time.perf_counter() - self.started)
 
 
-def trainer(target: Place, size: Size, model: nn.Module, ours: bool, **more: Any) -> Trainer:
+def trainer(target: Target, size: Size, model: nn.Module, ours: bool, **more: Any) -> Trainer:
     settings = {
         "output_dir": tempfile.mkdtemp(),
         "per_device_train_batch_size": size.rows,
@@ -332,7 +332,7 @@ def weighted(common: dict[str, Any]) -> Trainer:
     return TaskWeightedTrainer(**common, data_collator=collator, tasks=list(TASKS), weighting=TASKS)
 
 
-def updates(target: Place) -> Iterator[Row]:
+def updates(target: Target) -> Iterator[Row]:
     """The update of a step for two layouts, against autograd in float64; the stock trainer's."""
     size, sgd = PART, {"max_steps": 1, "optim": "sgd", "learning_rate": 1.0, "max_grad_norm": 0.0}
     layouts = [{"per_device_train_batch_size": 8}, {"per_device_train_batch_size": 2}]
@@ -375,7 +375,7 @@ def gradients_in_float64(size: Size, weights: dict[str, float]) -> list[Tensor]:
     return list(torch.autograd.grad(numerator / denominator, trained))
 
 
-def steps(target: Place) -> Iterator[Row]:
+def steps(target: Target) -> Iterator[Row]:
     """Tokens per second and memory of full and LoRA steps, ours and the stock trainer's."""
     model: Any = llava(target.size, target.device)
     model.activation_checkpointing_enable({"use_reentrant": False})
@@ -401,7 +401,7 @@ def steps(target: Place) -> Iterator[Row]:
 
 
 @torch.no_grad()
-def answers(target: Place) -> Iterator[Row]:
+def answers(target: Target) -> Iterator[Row]:
     """Answers per second of greedy generation, one by one and in batches."""
     size, count, length = target.size, 4 * target.size.rows, 16
     model = llava(size, target.device).eval()
@@ -443,7 +443,7 @@ class Kill(TrainerCallback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def child(target: Place, folder: Path, kill_at: int | None) -> None:
+def child(target: Target, folder: Path, kill_at: int | None) -> None:
     """Train a probe; write seconds per step and a sum of the weights."""
     clock = Clock(target)
     saving = {"save_strategy": "steps", "save_steps": 2, "output_dir": str(folder / "checkpoints")}
@@ -465,7 +465,7 @@ def child(target: Place, folder: Path, kill_at: int | None) -> None:
     (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
 
 
-def start(target: Place, folder: Path, *more: str) -> subprocess.Popen[bytes]:
+def start(target: Target, folder: Path, *more: str) -> subprocess.Popen[bytes]:
     folder.mkdir(exist_ok=True, parents=True)
     size = "tiny" if target.probe is PART else "large"
     command = [sys.executable, __file__, "--device", target.device, "--size", size]
@@ -484,7 +484,7 @@ def results(folders: list[Path], children: list[subprocess.Popen[bytes]]) -> lis
     return [json.loads((folder / "result.json").read_text()) for folder in folders]
 
 
-def probes(target: Place) -> Iterator[Row]:
+def probes(target: Target) -> Iterator[Row]:
     """Two trainings that share a device, and one that is killed and resumed."""
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
@@ -511,7 +511,7 @@ def probes(target: Place) -> Iterator[Row]:
 CHECKS = (loss_on_the_device, updates, heads, steps, answers, probes)
 
 
-def described(target: Place) -> str:
+def described(target: Target) -> str:
     packages = ("torch", "transformers", "trl", "peft", "liger-kernel", "cut-cross-entropy")
     versions = []
     for name in packages:
@@ -523,7 +523,7 @@ def described(target: Place) -> str:
     return f"{device}; Python {platform.python_version()}; {', '.join(versions)}"
 
 
-def check(target: Place, minutes: float) -> int:
+def check(target: Target, minutes: float) -> int:
     """Print the table; the number of failures."""
     print(described(target), "\n\n| what | result | |\n|---|---|---|", flush=True)
     begun, failures = time.monotonic(), 0
@@ -554,7 +554,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("no CUDA device; `--device cpu --size tiny` tries the script itself")
-    target = Place(options.device, SIZES[options.size], PART if options.size == "tiny" else PROBE)
+    target = Target(options.device, SIZES[options.size], PART if options.size == "tiny" else PROBE)
     if options.child:
         child(target, options.child, options.kill_at)
     elif failures := check(target, options.minutes):

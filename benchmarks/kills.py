@@ -35,12 +35,14 @@ sys.path[:0] = [str(TESTS)]
 RUN = ("run", "--weighting", "ew", "--weighting", "cotbal")
 LORA = ("model.language=lora", "model.lora={rank: 2}")
 SMALL = ("optimization.batch_size=4", "optimization.micro_batch_size=2")
+SLOW = ("tasks.color.metric=helpers.slow_match", "tasks.paint.metric=helpers.slow_match")
 LETTERS = ("tasks.color.metric=helpers.letters", "tasks.paint.metric=helpers.letters")
 JOBS: dict[str, tuple[str, ...]] = {  # name -> verb with its options, and changes to the recipe
     "full": (*RUN, *SMALL),
     "lora": (*RUN, *SMALL, *LORA),
     "replicates": (*RUN, *SMALL, "balance.replicates=2"),
     "trials": ("response", *SMALL, "response.fraction=1/2", *LETTERS),
+    "scoring": (*RUN, *SMALL, *SLOW),
     "ranks": (*RUN, *SMALL, "resources.gpus=0", "resources.ranks=2"),
 }
 KINDS = ("driver KILL", "driver TERM", "driver INT", "worker KILL", "worker TERM", "both KILL")
@@ -130,12 +132,19 @@ def phase(root: Path) -> str:
         return "preparing"
     if _is_saving(root):
         return "saving"
-    for path in root.glob("**/progress.json"):
-        if (path.parent / "outcome.json").exists():
-            continue
-        with suppress(OSError, ValueError):
-            return str(json.loads(path.read_text())["phase"])
+    if phases := _phases(root):
+        return "scoring" if "scoring" in phases else phases[0]
     return "weighing" if not _finals_are_done(root) else "reporting"
+
+
+def _phases(root: Path) -> list[str]:
+    """What the runs that have not ended report."""
+    phases = []
+    for path in root.glob("**/progress.json"):
+        if not (path.parent / "outcome.json").exists():
+            with suppress(OSError, ValueError):
+                phases.append(str(json.loads(path.read_text())["phase"]))
+    return phases
 
 
 def _is_saving(root: Path) -> bool:
@@ -159,21 +168,20 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {  # short ones, which random momen
     "never": lambda _: False,
     "preparing": lambda root: root.exists(),
     "saving": _is_saving,
-    "scoring": lambda root: any(
-        not (path.parents[1] / "scores" / path.name.replace("jsonl", "json")).exists()
-        for path in root.glob("**/generations/*.jsonl")
-    ),
+    "scoring": lambda root: "scoring" in _phases(root),
     "weighing": _probes_are_done,
     "reporting": _finals_are_done,
 }
 
 
-def await_moment(process: Any, root: Path, seconds: float, chance: random.Random) -> None:
-    """Wait for the moment of a kill: a random one, or a random one in a short phase."""
+def await_moment(process: Any, root: Path, seconds: float, chance: random.Random, job: str) -> None:
+    """Wait for the moment of a kill: a random one, or one in a short phase, which is a random one
+    too unless the job is named after it.
+    """
     deadline = time.monotonic() + chance.uniform(0.0, 0.25 * seconds)
     reached = MOMENTS["never"]
     if chance.random() < 0.5:
-        reached = MOMENTS[chance.choice([*MOMENTS][1:])]
+        reached = MOMENTS[job if job in MOMENTS else chance.choice([*MOMENTS][1:])]
         deadline = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < deadline and not reached(root):
         time.sleep(0.02)
@@ -228,7 +236,7 @@ def play(job: str, number: int, work: Path, seed: int) -> Report:
             break
         kind = chance.choice(KINDS)
         process = warm_drivers.driver(command, printed, environment)
-        await_moment(process, root, seconds, chance)
+        await_moment(process, root, seconds, chance, job)
         when = phase(root)
         if kill(process, kind, chance):
             report.kills.append({"kind": kind, "phase": when})
@@ -293,7 +301,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=200, help="end after so many")
     parser.add_argument(
-        "--jobs", nargs="+", choices=JOBS, default=["full", "lora", "replicates", "trials"]
+        "--jobs", nargs="+", choices=JOBS, default=[name for name in JOBS if name != "ranks"]
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("kills"))

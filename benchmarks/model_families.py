@@ -4,7 +4,7 @@ not tried and why.
     python benchmarks/model_families.py DIRECTORY [MODEL_TYPE ...]
 
 A type with a tiny random checkpoint (`tests/helpers/all_families.py`) that the suite does not test
-goes through the heart of the contract (`tests/contracts/test_model_families.py`), in a process of
+goes through the core of the contract (`tests/contracts/test_model_families.py`), in a process of
 its own; of types without a checkpoint the configuration alone is offered, enough for what is
 refused before weights are read. Rows are kept in DIRECTORY/rows.jsonl, and a type that has one is
 not tried again. The table is printed at the end. Many of these processors need torchvision; rows
@@ -71,7 +71,7 @@ def outcome(name: str) -> dict[str, str]:
     if name in FULL or name in SHORT:
         return {
             "status": "supported",
-            "detail": f"in the suite: {'the whole contract' if name in FULL else 'its heart'}",
+            "detail": f"in the suite: {'the whole contract' if name in FULL else 'its core'}",
         }
     if name in ALL and (NOT_TRIED.get(name) != TIMM or is_timm_available()):
         return in_a_process(name)

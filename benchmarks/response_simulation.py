@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -38,18 +38,28 @@ CURVATURE = -0.5  # % per squared doubling
 NOISE = 0.7  # of the mean over tasks, % of the score, one run
 SEED_LEVELS = 3.0  # standard deviation of what a seed does to a score, %
 GRADIENTS = (0.0, 0.75, 1.5, 3.0)  # length of the gradient of the mean, % per doubling
+SHARES = (0.0, 0.5, 1.0)  # of own weights in the curvature
+USUAL_STEP = 0.75  # of `cotbal response`
 FRESH = 4  # seeds of the final trainings
 HARM = -0.1  # % of the mean below which a choice did harm
 
 
 @dataclass(frozen=True)
 class Truth:
-    """A mixture: change of every score in % at `z` doublings is `z @ effects - 0.5 |z|^2`."""
+    """A mixture: change of every score in % at `z` doublings is `z @ effects - 0.5 distance^2`.
+
+    Attributes:
+        share: of the squared distance that is due to the score's own weight.
+    """
 
     effects: Float[np.ndarray, "task score"]
+    share: float = 0.0
 
     def changes(self, z: Float[np.ndarray, "*trial task"]) -> Float[np.ndarray, "*trial score"]:
-        return z @ self.effects + CURVATURE * (z**2).sum(axis=-1)[..., None]
+        squares = z**2
+        of_all = squares.sum(axis=-1, keepdims=True)
+        squares = self.share * len(TASKS) * squares + (1 - self.share) * of_all
+        return z @ self.effects + CURVATURE * squares
 
     @property
     def best(self) -> float:
@@ -77,7 +87,7 @@ class Measured:
         return self.truth.changes(z)
 
 
-def drawn_truth(gradient: float, generator: np.random.Generator) -> Truth:
+def drawn_truth(gradient: float, generator: np.random.Generator, share: float = 0.0) -> Truth:
     """Raising all weights changes nothing, and the mean has a gradient of this length."""
     count = len(TASKS)
     effects = generator.normal(0, 0.5, (count, count))
@@ -86,13 +96,15 @@ def drawn_truth(gradient: float, generator: np.random.Generator) -> Truth:
     wanted = generator.standard_normal(count)
     wanted -= wanted.mean()
     wanted *= gradient / np.linalg.norm(wanted)
-    return Truth(effects + (wanted - effects.mean(axis=1))[:, None])
+    return Truth(effects + (wanted - effects.mean(axis=1))[:, None], share)
 
 
-def measured(gradient: float, noise: float, seed: int, step: float = STEP) -> Measured:
+def measured(
+    gradient: float, noise: float, seed: int, step: float = STEP, share: float = 0.0
+) -> Measured:
     """Trials of a drawn truth, and the response that is fitted to them."""
     generator = np.random.default_rng([int(100 * gradient), int(100 * noise), seed])
-    truth = drawn_truth(gradient, generator)
+    truth = drawn_truth(gradient, generator, share)
     design = two_level_design(TASKS, step=step)
     levels = generator.normal(0, SEED_LEVELS, (len(set(design.seeds)), len(TASKS)))
     changes = truth.changes(doublings(design.weights)) + levels[list(design.seeds)]
@@ -198,6 +210,49 @@ def named_goal(noise: float, margin: float, draws: int) -> dict[str, float]:
     }
 
 
+def one_task(noise: float, share: float, draws: int, known: float | None) -> dict[str, float]:
+    """The choice for one task, by how much of the curvature is due to own weights: what the task
+    is predicted to gain, gains, and how often the intervals of all tasks hold.
+
+    Args:
+        known: a share that predictions take for granted instead of estimating it.
+    """
+    predicted, gains, inside = [], [], []
+    for seed in range(draws):
+        simulated = measured(0.0, noise, seed, USUAL_STEP, share)
+        response = simulated.response
+        if known is not None:
+            departure = replace(response.departure, share=known, error=0.0)
+            response = replace(response, departure=departure)
+        choice = choose_weights(response, TASKS[0], floors=-1.0)
+        real = simulated.realised(choice)
+        gains.append(real[0])
+        predicted.append(choice.gain.value)
+        if not choice.keep_equal:
+            intervals = [choice.changes[task] for task in TASKS]
+            inside.append(share_inside(intervals, real.tolist()))
+    return {
+        "predicted": float(np.mean(predicted)),
+        "gain": float(np.mean(gains)),
+        "inside": float(np.mean(inside)),
+    }
+
+
+def print_one_task(draws: int) -> None:
+    print(
+        "\n| share of own weights | fit | predicted gain | gain of the task | predicted changes"
+        " inside |\n|--:|---|--:|--:|--:|"
+    )
+    for share in SHARES:
+        for name, known in (("estimates it", None), ("takes it for 0", 0.0)):
+            n = one_task(NOISE * np.sqrt(len(TASKS)), share, draws, known)
+            print(
+                f"| {share:g} | {name} | {n['predicted']:+.2f} | {n['gain']:+.2f} |"
+                f" {n['inside']:.3f} |",
+                flush=True,
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -229,6 +284,7 @@ def main() -> None:
                 f" {n['depth']:.2f} |",
                 flush=True,
             )
+    print_one_task(draws)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@
 `run` executes the commands that `plan` shows, in this order: trials on all data, and as `cotbal
 response` plans them by default; weights and frozen predictions for every goal; final models with
 equal weights and with those of every goal, on fresh seeds. Goals for which equal weights are kept
-are not trained again. Options add CoTBal, the best of random weights at the cost of the trials, and
-sampling ratios at the design points of the weights. Rerun it to resume. `measure` needs the tables
-alone, such as those in benchmarks/results/data.
+are not trained again. Options add other methods, the best of random weights at the cost of the
+trials, and sampling ratios at the design points of the weights. Rerun it to resume. `measure` needs
+the tables alone, such as those in benchmarks/results/data.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ from steering_measures import (
 
 RANDOM = "random"
 RANDOM_STEP = 0.5  # standard deviation of the doublings of random weights
-FULL, CHEAP, RATIOS, TABLES = "full", "cheap", "ratios", "tables"
+FULL, CHEAP, TABLES = "full", "cheap", "tables"
+RATIOS = {FULL: "ratios", CHEAP: "cheap-ratios"}
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class Settings:
     Attributes:
         goals: `mean`, or tasks joined by `+`.
         seeds: of the final models, different from those of the trials.
+        others: further methods of the final models, such as `cotbal`.
+        ratios: trials whose design points are repeated with sampling ratios, `full` or `cheap`.
         random: number of random weights that are tried; 0 for none.
     """
 
@@ -78,28 +81,34 @@ class Settings:
     goals: tuple[str, ...]
     seeds: tuple[int, ...]
     floor: str
-    cotbal: bool
-    ratios: bool
+    others: tuple[str, ...]
+    ratios: str | None
     random: int
-    threads: int
+    resources: Resources
 
     @property
     def job(self) -> list[str]:
-        return ["--workers", "1", "--threads", str(self.threads)]
+        workers, threads = self.resources.workers, self.resources.threads
+        return ["--workers", str(workers), "--threads", str(threads)]
+
+    @property
+    def ratio_trials(self) -> Path:
+        return self.out / RATIOS[self.ratios or FULL]
 
 
 def measurements(settings: Settings) -> Iterator[list[str]]:
     """Arguments of `cotbal` up to the frozen predictions; each resumes what is not done."""
-    recipe, whole = str(settings.recipe), ["--fraction", "1"]
-    full, cheap, ratios = (str(settings.out / kind) for kind in (FULL, CHEAP, RATIOS))
-    yield ["response", recipe, *whole, "--out", full, *settings.job]
-    yield ["response", recipe, "--out", cheap, *settings.job]
+    recipe, portion = str(settings.recipe), {FULL: ["--fraction", "1"], CHEAP: []}
+    full, cheap = (str(settings.out / kind) for kind in (FULL, CHEAP))
+    yield ["response", recipe, *portion[FULL], "--out", full, *settings.job]
+    yield ["response", recipe, *portion[CHEAP], "--out", cheap, *settings.job]
     for trials in (full, cheap):
         for goal in settings.goals:
             wanted = ["--goal", goal.replace("+", ","), "--floor", settings.floor]
             yield ["steer", trials, *wanted]
     if settings.ratios:
-        yield ["response", recipe, *whole, "--lever", "ratios", "--out", ratios, *settings.job]
+        lever = [*portion[settings.ratios], "--lever", "ratios"]
+        yield ["response", recipe, *lever, "--out", str(settings.ratio_trials), *settings.job]
 
 
 def comparison(settings: Settings, methods: Sequence[str]) -> list[str]:
@@ -112,7 +121,7 @@ def comparison(settings: Settings, methods: Sequence[str]) -> list[str]:
 
 def methods_of(settings: Settings, goals: Sequence[str]) -> list[str]:
     """Methods of the final models, equal weights first."""
-    return [BASELINE, *["cotbal"] * settings.cotbal, *map(method_of, goals)]
+    return [BASELINE, *settings.others, *map(method_of, goals)]
 
 
 def changed(settings: Settings) -> list[str]:
@@ -183,9 +192,8 @@ def best_of(table: Trials) -> int:
 def _executed(
     settings: Settings, prepared: Prepared, weights: dict[str, dict[str, float]]
 ) -> tuple[Planned, ...]:
-    resources = Resources(workers=1, threads=settings.threads)
     with locked(prepared.root.lock):
-        do(prepared, prepared.plan.runs, Options(resources=resources), weights)
+        do(prepared, prepared.plan.runs, Options(resources=settings.resources), weights)
     return tuple(prepared.plan.runs)
 
 
@@ -203,7 +211,7 @@ def collect(settings: Settings, methods: Sequence[str]) -> None:
     """Copy tables and predictions of the study into one folder, and write its final scores."""
     tables = settings.out / TABLES
     tables.mkdir(parents=True, exist_ok=True)
-    for kind in (FULL, CHEAP, RATIOS):
+    for kind in (FULL, CHEAP, *RATIOS.values()):
         trials = settings.out / kind / "response" / "trials.csv"
         if trials.exists():
             shutil.copy(trials, tables / f"trials-{kind}.csv")
@@ -260,16 +268,16 @@ def report(study: Study) -> Iterator[str]:
     """Every table of the study, all changes in % of the scores at equal weights."""
     response = fit_response(study.trials)
     yield "## Predicted and observed changes\n"
-    found = list(outcomes(study))
-    if found:
+    pairs = list(outcomes(study))
+    if pairs:
         yield table(
             ["goal", "task", "predicted", "observed", "inside"],
             [
                 [goal, o.task, percent(o.predicted), f"{o.observed:+.2f}", "yes" * o.inside]
-                for goal, o in found
+                for goal, o in pairs
             ],
         )
-        numbers = [f"{name} {value:.3g}" for name, value in agreement(found).items()]
+        numbers = [f"{name} {value:.3g}" for name, value in agreement(pairs).items()]
         yield ", ".join(numbers) + "\n"
     yield "## Gain of the goal, and guarded tasks\n"
     yield gains(study)
@@ -284,9 +292,9 @@ def report(study: Study) -> Iterator[str]:
                 for r in regrets(study)
             ],
         )
-    if study.ratios is not None:
+    for weights, ratios in study.both_levers:
         yield "## Sampling ratios minus loss weights, at the same design points\n"
-        yield of_levers(study.trials, study.ratios)
+        yield of_levers(weights, ratios)
 
 
 def gains(study: Study) -> str:
@@ -326,15 +334,15 @@ def of_mean(study: Study, response: Response) -> Iterator[str]:
 
 
 def of_levers(weights: Trials, ratios: Trials) -> str:
-    found = levers(weights, ratios)
+    comparison = levers(weights, ratios)
     rows = [
-        [task, percent(change), *map(percent, found.own.get(task, ()))]
-        for task, change in found.difference.items()
+        [task, percent(change), *map(percent, comparison.own_effects.get(task, ()))]
+        for task, change in comparison.difference.items()
     ]
     rows = [[*row, *["-"] * (4 - len(row))] for row in rows]
-    rows.append(["mean", percent(found.of_mean), "-", "-"])
+    rows.append(["mean", percent(comparison.of_mean), "-", "-"])
     header = ["task", "ratios - weights", "own effect, weights", "own effect, ratios"]
-    return table(header, rows) + f"\nCorrelation of all effects: {found.correlation:.2f}\n"
+    return table(header, rows) + f"\nCorrelation of all effects: {comparison.correlation:.2f}\n"
 
 
 def _changes(changes: dict[str, float]) -> str:
@@ -365,10 +373,10 @@ def settings_of(given: argparse.Namespace) -> Settings:
         goals=tuple(in_order(goal, recipe) for goal in given.goals.split(",")),
         seeds=seeds,
         floor=given.floor,
-        cotbal=given.cotbal,
+        others=tuple(given.others.split(",")) if given.others else (),
         ratios=given.ratios,
         random=given.random,
-        threads=given.threads,
+        resources=Resources(workers=given.workers, threads=given.threads),
     )
 
 
@@ -384,9 +392,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         part.add_argument("--goals", default="mean,relation,ocr,region_caption,vqa+grounding")
         part.add_argument("--seeds", default="10,11,12,13,14", help="of the final models")
         part.add_argument("--floor", default="-1%")
-        part.add_argument("--cotbal", action="store_true", help="probes and weights of CoTBal too")
-        part.add_argument("--ratios", action="store_true", help="trials with sampling ratios too")
+        part.add_argument("--others", help="further methods of the final models: cotbal,tla,...")
+        part.add_argument("--ratios", choices=tuple(RATIOS), help="repeat these trials with ratios")
         part.add_argument("--random", type=int, default=0, help="number of random weights")
+        part.add_argument("--workers", type=int, default=1)
         part.add_argument("--threads", type=int, default=1)
     verbs.add_parser("measure").add_argument("folder", type=Path)
     given = parser.parse_args(arguments)

@@ -3,8 +3,8 @@
 A folder of a study holds
 
     trials-full.csv    trials on all data; trials-cheap.csv: as `cotbal response` plans them by
-                       default; trials-ratios.csv: sampling ratios at the design points of
-                       trials-full.csv, all as `read_trials` reads them
+                       default; trials-ratios.csv and trials-cheap-ratios.csv: sampling ratios at
+                       the design points of either, all as `read_trials` reads them
     random.csv         equal weights, then random weights, scored on the validation sets
     prediction-*.json  what `cotbal steer` predicted from trials-full.csv before any final training
     cheap-*.json       the same from trials-cheap.csv
@@ -82,7 +82,15 @@ class Study:
     cheap_weights: Mapping[str, Mapping[str, float]]
     cheap: Trials | None = None
     ratios: Trials | None = None
+    cheap_ratios: Trials | None = None
     random: Trials | None = None
+
+    @property
+    def both_levers(self) -> Iterator[tuple[Trials, Trials]]:
+        """Trials of weights and of sampling ratios at the same design points."""
+        for weights, ratios in ((self.trials, self.ratios), (self.cheap, self.cheap_ratios)):
+            if weights is not None and ratios is not None:
+                yield weights, ratios
 
 
 @dataclass(frozen=True)
@@ -122,13 +130,14 @@ def read_study(folder: Path) -> Study:
         cheap_weights=cheap,
         cheap=_optional(folder / "trials-cheap.csv"),
         ratios=_optional(folder / "trials-ratios.csv"),
+        cheap_ratios=_optional(folder / "trials-cheap-ratios.csv"),
         random=_optional(folder / "random.csv"),
     )
 
 
 def _predictions(folder: Path, kind: str) -> dict[str, Prediction]:
-    found = [read_prediction(path) for path in sorted(folder.glob(f"{kind}-*.json"))]
-    return {prediction["goal"]: prediction for prediction in found}
+    predictions = [read_prediction(path) for path in sorted(folder.glob(f"{kind}-*.json"))]
+    return {prediction["goal"]: prediction for prediction in predictions}
 
 
 def _optional(path: Path) -> Trials | None:
@@ -177,15 +186,15 @@ def outcomes(study: Study) -> Iterator[tuple[str, Outcome]]:
             yield goal, outcome
 
 
-def agreement(found: Sequence[tuple[str, Outcome]]) -> dict[str, float]:
+def agreement(pairs: Sequence[tuple[str, Outcome]]) -> dict[str, float]:
     """Over tasks and goals: share of outcomes in their intervals, correlation and rank correlation
     of predicted and observed changes, and the slope of observed on predicted.
     """
-    predicted = np.array([outcome.predicted.value for _, outcome in found])
-    observed = np.array([outcome.observed for _, outcome in found])
+    predicted = np.array([outcome.predicted.value for _, outcome in pairs])
+    observed = np.array([outcome.observed for _, outcome in pairs])
     return {
-        "outcomes": len(found),
-        "coverage": float(np.mean([outcome.inside for _, outcome in found])),
+        "outcomes": len(pairs),
+        "coverage": float(np.mean([outcome.inside for _, outcome in pairs])),
         "correlation": _correlation(predicted, observed),
         "rank correlation": _correlation(_ranks(predicted), _ranks(observed)),
         "slope": float(predicted @ observed / (predicted @ predicted)),
@@ -307,7 +316,7 @@ class Regret:
 def regrets(study: Study) -> list[Regret]:
     """By goal that both kinds of trials have weights for."""
     response = fit_response(study.trials)
-    found = []
+    regrets = []
     for goal, prediction in study.predictions.items():
         if goal not in study.cheap_weights:
             continue
@@ -317,8 +326,8 @@ def regrets(study: Study) -> list[Regret]:
         floors = {guard["task"]: guard["floor"] for guard in prediction["guards"]}
         below = {task: cheap[task] for task, floor in floors.items() if cheap[task] < floor}
         gains = [float(np.mean([changes[name] for name in names])) for changes in (full, cheap)]
-        found.append(Regret(goal, *gains, below))
-    return found
+        regrets.append(Regret(goal, *gains, below))
+    return regrets
 
 
 def _predicted(response: Response, weights: Mapping[str, float]) -> dict[str, float]:
@@ -333,13 +342,13 @@ class Levers:
     Attributes:
         difference: by task, of the score, in % of that at equal weights; mean over pairs.
         of_mean: of the mean over measurable tasks.
-        own: task -> own effect of doubling its weight, and of doubling its ratio.
+        own_effects: task -> own effect of doubling its weight, and of doubling its ratio.
         correlation: of all effects of weights with those of ratios.
     """
 
     difference: Mapping[str, Interval]
     of_mean: Interval
-    own: Mapping[str, tuple[Interval, Interval]]
+    own_effects: Mapping[str, tuple[Interval, Interval]]
     correlation: float
 
 
@@ -365,7 +374,7 @@ def levers(weights: Trials, ratios: Trials) -> Levers:
     return Levers(
         difference={task: mean_interval(pairs[:, i]) for i, task in enumerate(weights.scored)},
         of_mean=mean_interval(pairs[:, columns].mean(axis=1)),
-        own={task: (first.slope(task, task), second.slope(task, task)) for task in both},
+        own_effects={task: (first.slope(task, task), second.slope(task, task)) for task in both},
         correlation=_correlation(first.effects.ravel(), second.effects.ravel()),
     )
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +27,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 def preload() -> None:
     """Import what drivers and workers import."""
+    import torch.distributed.run
     import transformers.models.llava.modeling_llava
     import transformers.trainer
 
@@ -34,6 +35,7 @@ def preload() -> None:
     import cotbal.jobs.worker
     import cotbal.report  # noqa: F401
 
+    assert torch.distributed.run
     assert transformers.trainer
 
 
@@ -113,37 +115,54 @@ def _own_descriptors(log: int, keep: Sequence[int]) -> None:
                 os.close(descriptor)
 
 
-def popen(argv: Sequence[str], **options: Any) -> Any:
+def popen(args: Sequence[str], **options: Any) -> Any:
     """As `subprocess.Popen`, for `python -m module arguments`."""
-    if argv[1] != "-m" or argv[2] not in ("cotbal.jobs.begin", SERVER):
-        return subprocess.Popen(argv, **options)
+    module, arguments = _command(args)
+    if module not in (BEGIN, SERVER):
+        return subprocess.Popen(args, **options)
 
     def work() -> None:
+        from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
+
+        from cotbal.jobs.begin import begin
+        from cotbal.jobs.executors import _fork_server
+
         os.environ.clear()
         os.environ.update(options["env"])
-        module, arguments = argv[2], list(argv[3:])
+        subprocess_handler.Popen = popen  # torchrun starts ranks with it
         if module == SERVER:
-            from cotbal.jobs.executors import _fork_server
-
             _fork_server.main(arguments)
         else:
-            from cotbal.jobs.begin import begin
-
             begin(arguments[0], arguments[1:])
 
-    log, keep = options["stdout"].fileno(), options.get("pass_fds", ())
-    return forked(work, log, keep)
+    log = options["stdout"]
+    return forked(work, 1 if log is None else log.fileno(), options.get("pass_fds", ()))
 
 
+def _command(args: Sequence[str]) -> tuple[str, list[str]]:
+    """Module and arguments of `python -m module arguments`."""
+    if "-m" not in args:
+        return "", []
+    _, module, *arguments = args[args.index("-m") :]
+    return module, arguments
+
+
+BEGIN = "cotbal.jobs.begin"
 SERVER = "cotbal.jobs.executors._fork_server"
 
 
-def driver(arguments: Sequence[str | Path], printed: Path, variables: Mapping[str, str]) -> Process:
+def driver(
+    arguments: Sequence[str | Path],
+    printed: Path,
+    variables: Mapping[str, str],
+    prepare: Callable[[], None] = lambda: None,
+) -> Process:
     """Start a command of cotbal.
 
     Args:
         printed: file that gets what it prints.
         variables: beside those of this process.
+        prepare: called in the new process first; what it changes holds in all that it starts.
     """
 
     def work() -> None:
@@ -155,6 +174,7 @@ def driver(arguments: Sequence[str | Path], printed: Path, variables: Mapping[st
         warm = SimpleNamespace(Popen=popen, **names)
         _forks.subprocess = processes.subprocess = warm
         sys.argv = ["cotbal", *map(str, arguments)]
+        prepare()
         main()
 
     with printed.open("ab") as log:

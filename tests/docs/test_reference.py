@@ -74,6 +74,15 @@ def test_the_tree_of_the_architecture_page_is_the_tree() -> None:
     assert listed == (files - {"__init__.py", "__main__.py"}) | folders
 
 
+def test_the_files_that_the_architecture_page_names_exist() -> None:
+    table = text_of("docs/architecture.md").split("## Where is what?")[1].split("## Tree")[0]
+    names = re.findall(r"`([\w/<>]+(?:\.py|/))`", table.replace("`src/cotbal/`", ""))
+    examples = [name.replace("<name>", "cider").replace("<command>", "plan") for name in names]
+    assert len(examples) > 30
+    missing = [name for name in examples if not (ROOT / "src/cotbal" / name).exists()]
+    assert missing == []
+
+
 def test_the_floors_of_the_architecture_page_are_those_that_are_checked() -> None:
     project = tomllib.loads(text_of("pyproject.toml"))
     contract = project["tool"]["importlinter"]["contracts"][0]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cotbal.report.contents import read_contents
+from cotbal.report.losses import weight_panels
 from cotbal.scores.matrix import read_scores
 from cotbal.scores.results import read_results
 from helpers.shell import cotbal
@@ -61,7 +63,11 @@ def test_dynamic_weights_move_and_are_logged(compared: Path) -> None:
     assert weights[-1] != weights[0]
     for step in weights:
         assert sum(step.values()) == pytest.approx(2, rel=1e-6)
-    assert "Weights during training" in (compared / "report/index.html").read_text()
+    page = (compared / "report/index.html").read_text()
+    losses = page.partition('<section id="losses">')[2].partition("</section>")[0]
+    panels = weight_panels(read_contents(compared))
+    assert panels
+    assert all(panel in losses for panel in panels)
 
 
 def test_the_tables_are_there(compared: Path) -> None:

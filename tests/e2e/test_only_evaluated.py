@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_trials_answer_it_without_a_weight(tmp_path: Path) -> None:
     metrics = [f"tasks.{task}.metric=helpers.letters" for task in ("color", "paint", "guard")]
     out = ("--out", tmp_path / "run", "--on", "inline", "--fraction", "1/4")
     shown = cotbal("response", recipe, GUARD, *metrics, *out)
-    assert "before training" in shown
+    assert re.search(r"^guard: \d\.\d{4} ", shown, re.MULTILINE)
     trials = read_trials(tmp_path / "run/response/trials.csv")
     assert (trials.tasks, trials.scored) == (("color", "paint"), ("color", "paint", "guard"))
     base = tmp_path / "run/trials/trial-base-checkpoint"

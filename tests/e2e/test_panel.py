@@ -227,7 +227,7 @@ def test_the_command_writes_weights_that_cotbal_reads(
     np.testing.assert_allclose(doublings(expected), np.array(places) - np.mean(places))
     of_tasks = read_task_weights(tmp_path / "weights.json")
     assert of_tasks["chat"] == 1  # it is not balanced
-    for task, unit in report.response.own.items():
+    for task, unit in report.response.unit_of_task.items():
         assert of_tasks[task] == written[unit]
 
 

@@ -10,7 +10,7 @@ from helpers.tiny_families import FAMILIES
 
 ALL = FAMILIES | FURTHER | RARE
 # The whole contract for those that many people train or that are built in a way of their own, its
-# heart for others.
+# core for others.
 FULL = (*FAMILIES, "llava_next", "gemma4", "glm4v", "qwen3_vl_moe", "idefics2", "mllama")
 SHORT = tuple(name for name in FURTHER if name not in FULL)
 # A projector before the decoder, grids of varying size, no chat template, cross-attention: these

@@ -27,6 +27,11 @@ def raises(
         assert str(name) in str(caught.value)
 
 
+def a_line_names(text: str, *facts: object) -> bool:
+    """Whether one line of a printed text holds these facts in this order."""
+    return any(names_all(line, *facts) for line in text.splitlines())
+
+
 def names_all(text: str, *facts: object) -> bool:
     """Whether a warning or another printed text holds these facts in this order: files, numbers,
     names. Never whole phrases.

@@ -17,7 +17,8 @@ from cotbal.response import (
     choose_weights,
     freeze,
 )
-from cotbal.response.coordinates import departure, doublings
+from cotbal.response.coordinates import doublings
+from cotbal.response.departure import joint_departure
 from helpers.simulated_trials import drawn_effects, trials_of
 
 WRITTEN = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
@@ -73,7 +74,7 @@ def grouped_trials(seed: int = 0) -> Trials:
     z = doublings(weights)
     effects = generator.normal(0, 1, (len(units), len(scored)))
     effects -= effects.mean(axis=0)
-    changes = z @ effects - 0.5 * departure(z)[:, None]
+    changes = z @ effects - 0.5 * joint_departure(z)[:, None]
     changes += generator.normal(0, 0.4, changes.shape)
     return Trials(
         tasks=units,

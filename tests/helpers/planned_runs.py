@@ -15,9 +15,9 @@ from helpers.pipeline_fakes import EXECUTOR
 from helpers.tiny_vlm import mixture
 
 
-def plan_final(home: Path) -> Path:
+def plan_final(home: Path, *settings: str) -> Path:
     """A mixture in `home/data`, and the directory of its final run `ew` in `home/run`."""
-    recipe = load_recipe(mixture(home / "data", {"color": 1, "paint": 2}))
+    recipe = load_recipe(mixture(home / "data", {"color": 1, "paint": 2}), settings)
     prepared = pipeline.plan(recipe, RunDir(home / "run"), ("ew",))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COTBAL_FAKE_FAIL", "ew")

@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from cotbal.response import Trials, two_level_design
-from cotbal.response.coordinates import departure, doublings
+from cotbal.response.coordinates import doublings
+from cotbal.response.departure import Departure
 
 
 def trials_of(
@@ -17,16 +18,21 @@ def trials_of(
     noise: Float[np.ndarray, " score"] | float = 0.0,
     seed: int = 0,
     names: Sequence[str] = (),
+    share: float = 0.0,
 ) -> Trials:
     """A balanced design at 0.75 doublings, scored by a response in % per doubling and, times the
     departure from equal weights, in % per squared doubling.
+
+    Args:
+        share: of the curvature that is due to the score's own weight.
     """
     tasks = tuple(names) or tuple("abcdefghijklmnopqrstuvwxyz"[: len(effects)])
     generator = np.random.default_rng(seed)
     design = two_level_design(tasks)
     z = doublings(design.weights)
     levels = generator.normal(0, 3, (2, effects.shape[1]))
-    changes = z @ effects + departure(z)[:, None] * np.asarray(curvature)
+    departure = Departure(np.eye(len(tasks)), share)
+    changes = z @ effects + departure(z) * np.asarray(curvature)
     changes = changes + levels[list(design.seeds)]
     changes += generator.standard_normal(changes.shape) * noise
     seeds = tuple(map(str, design.seeds))

@@ -34,12 +34,48 @@ def test_killed_jobs_end_as_undisturbed_ones(job: str, tmp_path: Path) -> None:
 
 @pytest.mark.extended
 def test_damaged_files_lead_to_the_same_results_or_to_a_repair(tmp_path: Path) -> None:
-    machine = ("two drivers", "renamed directory")
-    options = ["--cases", "12", "--machine", *machine, "--seed", "3"]
+    machine = ("two drivers", "renamed directory", "clock that jumps")
+    options = ["--cases", "12", "--writes", "2", "--machine", *machine, "--seed", "3"]
     figures = faults.summary(campaign(faults, options, tmp_path))
     assert figures["damaged"] > 8
     assert figures["machine"] == dict.fromkeys(machine, "identical")
+    assert sum(figures["writes"].values()) == 2
     assert figures["problems"] == []
+
+
+WRITING = """
+import os, sys
+from pathlib import Path
+from failing_writes import Writes
+root = Path(sys.argv[1])
+writes = Writes(root / "in", fails=int(sys.argv[2]))
+writes.watch()
+try:
+    (root / "in").mkdir()
+    (root / "out").write_text("not counted")
+    (root / "in/a").write_text("a")
+    (root / "in/a").read_text()
+    if os.fork() == 0:
+        (root / "in/a").rename(root / "in/b")
+        os._exit(0)
+    os.wait()
+    (root / "in/c").write_text("c")
+except OSError as error:
+    print(error.errno, Path(error.filename).name)
+print(writes.count)
+"""
+
+
+@pytest.mark.parametrize(("fails", "said"), [(0, "4"), (2, "28 a 2"), (4, "28 c 4")])
+def test_one_write_fails_in_whatever_process(fails: int, said: str, tmp_path: Path) -> None:
+    script = tmp_path / "writing.py"
+    script.write_text(WRITING)
+    command = [sys.executable, str(script), str(tmp_path), str(fails)]
+    path = str(Path(faults.__file__).parent)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={"PYTHONPATH": path}
+    )
+    assert done.stdout.split() == said.split()
 
 
 @pytest.fixture
@@ -81,5 +117,10 @@ def test_every_file_gets_every_damage(finished: Path) -> None:
 def test_what_is_neither_identical_nor_repaired_is_a_problem() -> None:
     results = ("identical", "error", "left to verify", "WRONG: differs: a", "CRASH 1")
     rows = [{"file": name, "damage": "cut", "result": name} for name in results]
+    rows += [
+        {"file": "", "damage": "write 3", "result": "identical", "first": code} for code in (0, 2)
+    ]
     assert [row["file"] for row in faults.summary(rows)["problems"]] == [*results[3:]]
+    ends = {"error, then identical": 1, "no error, then identical": 1}
+    assert faults.summary(rows)["writes"] == ends
     assert json.dumps(faults.summary(rows))

@@ -22,6 +22,7 @@ from cotbal.data.files import is_locked, write_json, write_text
 from cotbal.jobs.executors import Job, Resources, recorded_handle, slurm
 from cotbal.jobs.executors._slurm_queue import own_entries, submit
 from cotbal.jobs.executors._slurm_script import SCRIPT, options, script
+from cotbal.jobs.executors.slurm import RETRIED
 from cotbal.jobs.queue import cancel
 from cotbal.jobs.rundir import RunDir, submission_of
 from cotbal.jobs.status import status
@@ -219,7 +220,7 @@ def test_whatever_dies_the_job_ends_the_same(
     lose_node(driver, slurm_cluster)
     assert driver.end() == 0, driver.output()
     output = driver.output()
-    assert output.count("it is retried and resumes from its checkpoint") >= 2, output
+    assert output.count(RETRIED) >= 2, output
     assert alive() == []
     whole = tmp_path / "whole"
     cotbal(*arguments(source, whole, "processes"))

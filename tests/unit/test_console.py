@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from cotbal.report.flags import flag_table
 from cotbal.scores.interval import significance
 from cotbal.scores.matrix import Samples, ScoreMatrix
 from cotbal.training.run_paths import RunPaths
-from helpers.errors import names_all
+from helpers.errors import a_line_names, names_all
 
 Shown = pytest.CaptureFixture[str]
 
@@ -107,7 +108,7 @@ def test_plan(capsys: Shown) -> None:
     assert row.split() == ["full:ocr", "probe", "320", "1234", "80", "0.250", "1", "min", "15", "s"]
     assert "cotbal, seed 1" in shown
     assert "final CoTBal" in shown
-    assert "0.25 x the final run" in shown
+    assert a_line_names(shown, "0.25 x")
     assert "few [records] here" in shown
 
 
@@ -169,11 +170,11 @@ def test_what_a_weight_needs_is_shown_where_its_interval_includes_one(capsys: Sh
     assert len(result.needs) == len(result.units)
     for need in result.needs:
         assert (need.sentence() in shown) is not result.weight(need.unit).differs(1)
-    assert "standard form, real difficulty, temperature 0.5" in shown
+    assert a_line_names(shown, result.form, result.difficulty_form, result.temperature)
     hopeless = Need("ocr", 0.1, 0.2, 0.2, None, None)
-    assert "neither" in hopeless.sentence()
+    assert not re.search(r"\d ", hopeless.sentence()), "no number would be enough"
     costly = Need("ocr", 1.0, 1.0, 1.0, 4.0, 7)
-    assert "about 4.0 times the validation samples or 7 training seeds" in costly.sentence()
+    assert names_all(costly.sentence(), "ocr", "4.0", 7)
 
 
 def test_overall(capsys: Shown) -> None:
@@ -205,9 +206,9 @@ def test_check(capsys: Shown) -> None:
     assert row.split()[2:] == ["12", "14", "6", "1", "1", "1", "0", "80", "70", "2"]
     assert "expected [/an answer]; found an empty one" in shown
     assert "a [bold]warning" in shown
-    assert "1 error, 1 warning\n" in shown
+    assert names_all(shown.splitlines()[-1], 1, "error", 1, "warning")
     show_check(CheckReport((), (), (split,)))
-    assert "0 warnings" in capsys.readouterr().out
+    assert names_all(capsys.readouterr().out.splitlines()[-1], "error", 0, "warning")
 
 
 def test_thousands_of_problems_are_a_few_lines(capsys: Shown) -> None:
@@ -222,11 +223,11 @@ def test_thousands_of_problems_are_a_few_lines(capsys: Shown) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) < 16
     shown = "\n".join(lines)
-    assert "record 3: missing image /data/gone/3.png" in shown
-    assert names_all(shown, "5,002", "5,005 missing images in /data/gone/")
-    assert "record 17: conversations[1].value: expected an answer" in shown
-    assert names_all(shown, "897", "900 broken images in /d/")
-    assert "5006 errors, 900 warnings" in shown
+    assert a_line_names(shown, "record 3", "/data/gone/3.png")
+    assert a_line_names(shown, "5,002", "5,005", "/data/gone/")
+    assert a_line_names(shown, other)
+    assert a_line_names(shown, "897", "900", "/d/")
+    assert names_all(lines[-1], 5006, "error", 900, "warning")
 
 
 def test_final(capsys: Shown, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def script() -> ModuleType:
 
 
 def target(script: ModuleType) -> object:
-    return script.Place("cpu", script.SIZES["tiny"], script.SIZES["tiny"])
+    return script.Target("cpu", script.SIZES["tiny"], script.SIZES["tiny"])
 
 
 def test_every_part_runs_and_passes(script: ModuleType) -> None:

@@ -105,11 +105,15 @@ def test_one_seed_shows_no_noise_of_training() -> None:
 
 
 def test_verdicts() -> None:
-    """All outputs take these words from here, so this is the only test of them."""
-    assert Interval(3.0, 2.0, 4.0).verdict(1) == "differs significantly from 1"
-    assert Interval(3.0, 2.0, 4.0).verdict(1, "EW") == "differs significantly from EW"
-    assert Interval(3.0).verdict(1) == "no interval"
-    assert significance(True, "1") == "differs significantly from 1"
-    assert significance(False, "EW") == "does not differ significantly from EW"
-    assert significance(True, "1", plural=True) == "differ significantly from 1"
-    assert significance(False, "1", plural=True) == "do not differ significantly from 1"
+    """All outputs take these words from here."""
+    clear, unclear = Interval(3.0, 2.0, 4.0), Interval(3.0, 0.5, 4.0)
+    assert clear.verdict(1) == significance(True, "1")
+    assert clear.verdict(1, "EW") == significance(True, "EW")
+    assert unclear.verdict(1) == significance(False, "1")
+    assert SAMPLED.verdict(1) == SAMPLING_ONLY
+    words = {significance(differs, "1", plural) for differs in (0, 1) for plural in (0, 1)}
+    assert len(words) == 4
+    for text in words:
+        assert text.endswith(" significantly from 1")
+        assert ("not" in text) is (text in {significance(False, "1", p) for p in (0, 1)})
+    assert Interval(3.0).verdict(1) not in words | {SAMPLING_ONLY}

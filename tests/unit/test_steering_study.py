@@ -168,7 +168,7 @@ def test_levers_are_compared_at_the_same_design_points() -> None:
     ratios = replace(weaker, weights=np.ones_like(weights.weights), ratios=weights.weights)
     compared = measures.levers(weights, ratios)
     assert compared.correlation > 0.95
-    for by_weight, by_ratio in compared.own.values():
+    for by_weight, by_ratio in compared.own_effects.values():
         assert by_ratio.value == pytest.approx(by_weight.value / 2, abs=0.2)
     assert set(compared.difference) == set(TASKS)
     with pytest.raises(ValueError, match="same design points"):
@@ -185,7 +185,8 @@ def test_tables_are_read_as_they_were_written_and_reported(
     ratios = replace(
         study.trials, weights=np.ones_like(study.trials.weights), ratios=study.trials.weights
     )
-    (tmp_path / "trials-ratios.csv").write_text(ratios.to_csv())
+    for name in ("trials-ratios.csv", "trials-cheap-ratios.csv"):
+        (tmp_path / name).write_text(ratios.to_csv())
     for goal, prediction in study.predictions.items():
         name = goal.replace(",", "+")
         (tmp_path / f"prediction-{name}.json").write_text(json.dumps(prediction))
@@ -200,6 +201,7 @@ def test_tables_are_read_as_they_were_written_and_reported(
     text = "\n".join(steering.report(again))
     for part in ("coverage", "steer:c+d", "steer:mean", "cheap", "Correlation of all effects"):
         assert part in text
+    assert text.count("## Sampling ratios minus loss weights") == 2
 
 
 RECIPE = {
@@ -223,11 +225,12 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("repeated", ["full", "cheap"])
 def test_the_plan_names_every_command_once_in_order(
-    recipe: Path, capsys: pytest.CaptureFixture[str]
+    recipe: Path, capsys: pytest.CaptureFixture[str], repeated: str
 ) -> None:
-    command = ["plan", str(recipe), "--out", "study", "--goals", "mean,b+a", "--cotbal", "--ratios"]
-    steering.main(command)
+    wanted = ["--goals", "mean,b+a", "--others", "cotbal,tla", "--ratios", repeated]
+    steering.main(["plan", str(recipe), "--out", "study", *wanted, "--workers", "2"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines] == [
         "response",
@@ -237,8 +240,16 @@ def test_the_plan_names_every_command_once_in_order(
         "compare",
     ]
     assert len(set(lines)) == len(lines)
+    assert ["--fraction 1" in lines[k] for k in (0, 1, 6)] == [True, False, repeated == "full"]
+    assert [line.split("--out ")[1].split()[0] for line in lines[:2]] == [
+        "study/full",
+        "study/cheap",
+    ]
+    assert "ratios" not in lines[1]
+    assert "--lever ratios --out study/" in lines[6]
     assert "--goal a,b" in lines[3]
-    assert "--methods ew,cotbal,steer:mean,steer:a+b " in lines[-1]
+    assert "--methods ew,cotbal,tla,steer:mean,steer:a+b " in lines[-1]
+    assert "--workers 2 --threads 1" in lines[-1]
     assert "--seeds 10,11,12,13,14" in lines[-1]
 
 

@@ -78,11 +78,12 @@ def rank_correlation(
 
 
 def _ranks(values: Float[np.ndarray, "draw unit"]) -> Float[np.ndarray, "draw unit"]:
-    one = values[:, :, None]
-    other = values[:, None, :]
-    below = (one > other).sum(axis=2)
-    equal = (one == other).sum(axis=2)
-    return below + (equal - 1) / 2.0
+    ranks = np.empty(values.shape)
+    for unit, of_unit in enumerate(values.T):
+        below = (of_unit[:, None] > values).sum(axis=1)
+        equal = (of_unit[:, None] == values).sum(axis=1)
+        ranks[:, unit] = below + (equal - 1) / 2.0
+    return ranks
 
 
 def _centred(values: Float[np.ndarray, "draw unit"]) -> Float[np.ndarray, "draw unit"]:

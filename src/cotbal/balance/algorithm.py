@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from cotbal.balance.draws import measure_draws
 from cotbal.balance.guards import guard
 from cotbal.balance.measurable import identified_shares, is_measurable
-from cotbal.balance.measures import Measures, measure
-from cotbal.balance.missing import with_missing_receivers
+from cotbal.balance.measures import Measures
 from cotbal.balance.needs import Need, needs
 from cotbal.balance.probes import Probes, read_probes
 from cotbal.balance.result import Balance, Deviation
@@ -65,7 +65,7 @@ def balance(
         inward=measures.inward,
         difficulty=measures.difficulty,
         parts=parts,
-        intervals=None if drawn is None else _bounds(vars(drawn)),
+        intervals=None if drawn is None else drawn.bounds(),
         part_intervals=part_intervals,
         samples={task: column.values.shape[1] for task, column in probes.scores.samples.items()},
         needs=_needs(probes, settings, temperature, parts["all"]) if measurable else (),
@@ -123,26 +123,6 @@ def weight_draws(
     return WeightDraws(values, probes.known_noise)
 
 
-def measure_draws(
-    probes: Probes, draws: Float[np.ndarray, "resample run task"] | None, settings: Settings
-) -> tuple[Measures, Measures | None]:
-    """The measures of the mean scores, and those of every resample."""
-    measures = measure(probes.scores.values, probes)
-    drawn = None if draws is None else measure(draws, probes).with_bounded_tails()
-    if settings.shrink:
-        if drawn is None:
-            raise ScoresError(
-                "shrinking contributions needs their noise: scores with samples, or several"
-                " trainings",
-                "no-samples",
-            )
-        variances = np.var(drawn.contribution, axis=0)
-        measures, drawn = measures.shrunk(variances), drawn.shrunk(variances)
-    if drawn is not None:
-        drawn = with_missing_receivers(drawn, measures.contribution, probes.units, settings.seed)
-    return measures, drawn
-
-
 def temperature_of(measures: Measures, settings: Settings) -> float:
     """That of the settings, or the smallest one that keeps the weights in their range."""
     if settings.temperature == "auto":
@@ -179,6 +159,8 @@ def _needs(
 
     An interval of a weight may be skewed, and only its side toward 1 decides whether it contains 1.
     """
+    if "training" not in probes.known_noise:
+        return ()
     errors: dict[Noise, Float[np.ndarray, " unit"]] = {}
     for source in probes.known_noise:
         draws = probes.resample(settings.bootstrap, settings.seed, (source,))
@@ -187,8 +169,6 @@ def _needs(
         bounds = percentile_bounds(drawn.parts(temperature)["all"])
         toward_one = np.where(weights < 1, bounds[:, 1] - weights, weights - bounds[:, 0])
         errors[source] = toward_one / HALF_WIDTH
-    if not errors:
-        return ()
     sets = int(probes.trainings[probes.givers].min())
     return needs(probes.units, weights, errors, sets)
 

@@ -36,21 +36,6 @@ def contribution(
     return np.where(identified, ratio, np.nan)
 
 
-def mean_per_unit(
-    per_task: Float[np.ndarray, "*other task"], unit_of_task: Int[np.ndarray, " task"], units: int
-) -> Float[np.ndarray, "*other unit"]:
-    """Mean over the identified tasks of each unit.
-
-    The values are ratios, so metrics of different scales never mix.
-    """
-    columns = []
-    for unit in range(units):
-        is_in_unit = unit_of_task == unit
-        mean = nan_mean(per_task[..., is_in_unit])
-        columns.append(mean)
-    return np.stack(columns, axis=-1)
-
-
 def outward(
     contributions: Float[np.ndarray, "*resample giver receiver"],
 ) -> Float[np.ndarray, "*resample giver"]:

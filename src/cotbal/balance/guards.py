@@ -10,13 +10,14 @@ over the remaining tasks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from cotbal.balance.probes import Probes
-from cotbal.balance.uncertainty import cluster_sums
+from cotbal.balance.uncertainty import Draws, cluster_sums
 from cotbal.scores.interval import HALF_WIDTH, Interval, interval_of_draws
 from cotbal.scores.matrix import Samples, ScoreMatrix
 
@@ -41,25 +42,22 @@ class Flag:
     message: str
 
 
-def guard(
-    probes: Probes, draws: Float[np.ndarray, "resample run task"] | None
-) -> tuple[tuple[Flag, ...], Probes]:
+def guard(probes: Probes, draws: Draws | None) -> tuple[tuple[Flag, ...], Probes]:
     """The flags, and the probes with the tasks that Eq. 3 and 9 may use."""
-    estimate = probes.scores.values[None]
-    draws = estimate if draws is None else np.concatenate([estimate, draws])
     matrix = probes.scores
     flags: dict[tuple[str, str], Flag] = {}
     has_gain = probes.has_gain.copy()
     has_score = probes.has_score.copy()
     for j in range(len(matrix.tasks)):
-        full = int(probes.full[j])
-        mini = int(probes.mini[j])
-        of_score = _check(matrix, draws, j, full, mini)
+        giver = int(probes.givers[probes.unit_of_task[j]])
+        rows = [int(probes.full[j]), int(probes.mini[j]), giver, probes.baseline]
+        drawn = matrix.values[None, rows, j]
+        if draws is not None:
+            drawn = np.concatenate([drawn, draws(j, rows)])
+        of_score = _check(matrix, j, rows[:2], drawn[:, :2])
         score_flags = [flag for flag in of_score if flag.kind in SPOILS_SCORE]
         has_score[j] = not score_flags
-        unit = probes.unit_of_task[j]
-        giver = int(probes.givers[unit])
-        gain_flags = _check(matrix, draws, j, giver, probes.baseline)
+        gain_flags = _check(matrix, j, rows[2:], drawn[:, 2:])
         has_gain[j] = not gain_flags
         # Both denominators often come from the same runs: what spoils both is flagged once.
         for flag in (*score_flags, *gain_flags):
@@ -68,19 +66,15 @@ def guard(
 
 
 def _check(
-    matrix: ScoreMatrix,
-    draws: Float[np.ndarray, "draw run task"],
-    task: int,
-    full: int,
-    mini: int,
+    matrix: ScoreMatrix, task: int, rows: Sequence[int], drawn: Float[np.ndarray, "draw 2"]
 ) -> list[Flag]:
-    """Everything that spoils the gain of a task from run `mini` to run `full`; the first draw is
+    """Everything that spoils the gain of a task from the second row to the first; the first draw is
     the estimate.
     """
     name = matrix.tasks[task]
     samples = matrix.samples.get(name)
-    of_full = draws[:, full, task]
-    of_mini = draws[:, mini, task]
+    full, mini = rows
+    of_full, of_mini = drawn.T
     score = interval_of_draws(of_full)
     small = interval_of_draws(of_mini)
     gain = interval_of_draws(of_full - of_mini)

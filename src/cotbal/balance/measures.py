@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from cotbal.balance.contribution import contribution, inward, mean_per_unit, outward
+from cotbal.balance.contribution import contribution, inward, nan_mean, outward
 from cotbal.balance.difficulty import difficulty
 from cotbal.balance.probes import Probes
 from cotbal.balance.shrinkage import shrink
 from cotbal.balance.weights import Parts, weight_parts
-
-TAIL = 1.0  # percent of the draws on each side
 
 
 @dataclass(frozen=True)
@@ -29,31 +27,10 @@ class Measures:
         """The parts of the weights, Eq. 5, 7, 8, 10 and 11."""
         return weight_parts(self.outward, self.inward, self.difficulty, temperature)
 
-    def with_bounded_tails(self) -> Measures:
-        """Draws whose outermost contributions are moved to the `TAIL` percentiles of their cell.
-
-        A ratio has no finite variance. In a mean over receivers the few draws where one
-        denominator is near zero would decide the width of the interval.
-        """
-        low, high = np.percentile(self.contribution, (TAIL, 100 - TAIL), axis=0)
-        bounded = np.clip(self.contribution, low, high)
-        return self._with_contribution(bounded)
-
     def shrunk(self, variances: Float[np.ndarray, "giver receiver"]) -> Measures:
-        """Contributions pulled toward their mean, see `shrinkage`."""
+        """Contributions pulled toward their mean, see `shrinkage`, and the means that follow."""
         pulled = shrink(self.contribution, variances)
-        return self._with_contribution(pulled)
-
-    def _with_contribution(
-        self, contribution: Float[np.ndarray, "*resample giver receiver"]
-    ) -> Measures:
-        """The same with other contributions, and the means that follow from them."""
-        return replace(
-            self,
-            contribution=contribution,
-            outward=outward(contribution),
-            inward=inward(contribution),
-        )
+        return replace(self, contribution=pulled, outward=outward(pulled), inward=inward(pulled))
 
 
 def measure(scores: Float[np.ndarray, "*resample run task"], probes: Probes) -> Measures:
@@ -63,22 +40,35 @@ def measure(scores: Float[np.ndarray, "*resample run task"], probes: Probes) -> 
     Args:
         scores: score matrices with the rows of `probes`.
     """
-    units = len(probes.units)
-    unit_of_task = probes.unit_of_task
-    given = contribution(
-        scores[..., probes.givers, :],
-        scores[..., probes.baseline, :],
-        unit_of_task,
-        probes.has_gain,
-    )
-    tasks = np.arange(len(unit_of_task))
-    full = scores[..., probes.full, tasks]
-    mini = scores[..., probes.mini, tasks]
-    hard = difficulty(full, mini, probes.has_score)
-    contributions = mean_per_unit(given, unit_of_task, units)
+    units = range(len(probes.units))
+    columns = [measure_unit(scores[..., probes.tasks_of(unit)], probes, unit) for unit in units]
+    contributions = np.stack([given for given, _ in columns], axis=-1)
     return Measures(
         contribution=contributions,
         outward=outward(contributions),
         inward=inward(contributions),
-        difficulty=mean_per_unit(hard, unit_of_task, units),
+        difficulty=np.stack([hard for _, hard in columns], axis=-1),
     )
+
+
+def measure_unit(
+    scores: Float[np.ndarray, "*resample run task"], probes: Probes, unit: int
+) -> tuple[Float[np.ndarray, "*resample giver"], Float[np.ndarray, "*resample"]]:
+    """What a unit receives from every unit (Eq. 3), and its difficulty (Eq. 9): means over its
+    identified tasks. They are means of ratios, so metrics of different scales never mix.
+
+    Args:
+        scores: of the tasks of this unit.
+    """
+    tasks = probes.tasks_of(unit)
+    given = contribution(
+        scores[..., probes.givers, :],
+        scores[..., probes.baseline, :],
+        probes.unit_of_task[tasks],
+        probes.has_gain[tasks],
+    )
+    columns = np.arange(len(tasks))
+    full = scores[..., probes.full[tasks], columns]
+    mini = scores[..., probes.mini[tasks], columns]
+    hard = difficulty(full, mini, probes.has_score[tasks])
+    return nan_mean(given), nan_mean(hard)

@@ -10,25 +10,22 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
 
 from cotbal.balance.contribution import nan_mean
-from cotbal.balance.measures import Measures
 
 
 def with_missing_receivers(
-    drawn: Measures,
+    outward: Float[np.ndarray, "resample giver"],
     contribution: Float[np.ndarray, "giver receiver"],
     names: Sequence[str],
     seed: int,
-) -> Measures:
-    """Draws of the measures, their outward means moved by what the missing receivers could add.
+) -> Float[np.ndarray, "resample giver"]:
+    """Outward means of every resample, moved by what the missing receivers could add.
 
     Args:
-        drawn: measures of every resample.
         contribution: the estimate; a column of NaN is a receiver that is not identified.
         names: of the units; they seed the draws, so that their order does not matter.
         seed: of the draws.
@@ -38,19 +35,18 @@ def with_missing_receivers(
     others = np.where(is_diagonal, np.nan, contribution)
     known = (~np.isnan(others)).sum(axis=1)
     if not known.any() or known.min() == units - 1:
-        return drawn
+        return outward
     variance, freedom = _between_receivers(others)
     missing = 1 - known / (units - 1)
     deviation = np.sqrt(variance * missing / np.maximum(known, 1))
-    resamples = len(drawn.outward)
+    resamples = len(outward)
     moves = np.empty((resamples, units))
     for i, name in enumerate(names):
         entropy = [seed, zlib.crc32(b"receivers"), zlib.crc32(name.encode())]
         generator = np.random.default_rng(entropy)
         move = generator.standard_t(freedom, resamples)
         moves[:, i] = deviation[i] * move
-    outward = drawn.outward + moves
-    return replace(drawn, outward=outward)
+    return outward + moves
 
 
 def _between_receivers(others: Float[np.ndarray, "giver receiver"]) -> tuple[float, int]:

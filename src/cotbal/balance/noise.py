@@ -42,24 +42,24 @@ class TrainingNoise:
     freedom: Float[np.ndarray, " task"]
 
     def draw(
-        self, runs: Sequence[str], tasks: Sequence[str], resamples: int, seed: Sequence[int]
-    ) -> Float[np.ndarray, "resample run task"]:
-        """Errors of one training per cell, independent in all cells: Student's t with
-        `CELL_FREEDOM`, scaled to the deviation of its task, whose uncertainty is one for all runs.
+        self, index: int, task: str, runs: Sequence[str], resamples: int, seed: Sequence[int]
+    ) -> Float[np.ndarray, "resample run"]:
+        """Errors of one training per run on a task, independent in all cells: Student's t with
+        `CELL_FREEDOM`, scaled to the deviation of the task, whose uncertainty is one for all runs.
 
-        Draws are seeded by name, so that the order of rows and columns does not matter.
+        Draws are seeded by name, so that the order of runs and tasks does not matter.
+
+        Args:
+            index: of the task.
         """
-        errors = np.empty((resamples, len(runs), len(tasks)))
+        errors = np.empty((resamples, len(runs)))
         unit = np.sqrt((CELL_FREEDOM - 2) / CELL_FREEDOM)  # gives t the variance 1
-        for j, task in enumerate(tasks):
-            of_task = _generator(seed, task)
-            freedom = self.freedom[j]
-            chance = of_task.chisquare(freedom, resamples)
-            deviation = self.deviation[j] * np.sqrt(freedom / chance)
-            for i, run in enumerate(runs):
-                of_cell = _generator(seed, task, run)
-                error = of_cell.standard_t(CELL_FREEDOM, resamples)
-                errors[:, i, j] = deviation * unit * error
+        freedom = self.freedom[index]
+        chance = _generator(seed, task).chisquare(freedom, resamples)
+        deviation = self.deviation[index] * np.sqrt(freedom / chance)
+        for i, run in enumerate(runs):
+            error = _generator(seed, task, run).standard_t(CELL_FREEDOM, resamples)
+            errors[:, i] = deviation * unit * error
         return errors
 
 

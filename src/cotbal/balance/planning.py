@@ -15,12 +15,13 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from cotbal.balance.algorithm import measure_draws, temperature_of
+from cotbal.balance.algorithm import temperature_of
+from cotbal.balance.draws import measure_draws
 from cotbal.balance.guards import guard
 from cotbal.balance.noise import PRIOR_FREEDOM, TrainingNoise, typical_noise
 from cotbal.balance.probes import BASE, Form, FormRuns, Probes, form_runs, read_probes
 from cotbal.balance.settings import Settings
-from cotbal.balance.uncertainty import draw_samples
+from cotbal.balance.uncertainty import Draws, draw_samples
 from cotbal.scores.interval import percentile_bounds
 from cotbal.scores.matrix import ScoreMatrix
 
@@ -97,7 +98,8 @@ def expected_half_width(
     probes = replace(probes, trainings=trainings, noise=noise)
     generator = np.random.default_rng([settings.seed, zlib.crc32(b"expected")])
     errors = _expected_sampling(scores, np.array(list(samples.values())), settings, generator)
-    return float(np.nanmedian(_half_widths(probes, scores.values + errors, settings)))
+    widths = _half_widths(probes, lambda task, rows: errors[:, rows, task], settings)
+    return float(np.nanmedian(widths))
 
 
 def _representative(samples: Mapping[str, int]) -> Mapping[str, int]:
@@ -105,8 +107,8 @@ def _representative(samples: Mapping[str, int]) -> Mapping[str, int]:
     if len(samples) <= MOST_TASKS:
         return samples
     ascending = sorted(samples, key=samples.__getitem__)
-    places = np.linspace(0, len(ascending) - 1, MOST_TASKS).round().astype(int)
-    return {ascending[place]: samples[ascending[place]] for place in places}
+    positions = np.linspace(0, len(ascending) - 1, MOST_TASKS).round().astype(int)
+    return {ascending[position]: samples[ascending[position]] for position in positions}
 
 
 def outlooks(
@@ -127,28 +129,35 @@ def outlooks(
     assumed = probes.noise is None
     if assumed:
         probes = replace(probes, noise=typical_noise(probes.scale, np.zeros(len(probes.scale))))
-    sampling = draw_samples(probes.scores, settings.bootstrap, settings.seed)
-    sampling = sampling - probes.scores.values
-    repeated = _repeated(probes, probes.form)
-    steps: dict[Step, tuple[Probes, np.ndarray]] = {
+    scores, repeated = probes.scores, _repeated(probes, probes.form)
+
+    def sampling(task: int, rows: Sequence[int]) -> Float[np.ndarray, "resample row"]:
+        drawn = draw_samples(scores, task, rows, settings.bootstrap, settings.seed)
+        return drawn - scores.values[list(rows), task]
+
+    steps: dict[Step, tuple[Probes, Draws]] = {
         "now": (probes, sampling),
         "replicate": (_trained_again(probes, repeated), sampling),
         "seed": (_another_set(probes), sampling),
-        "samples": (probes, sampling / np.sqrt(2)),
+        "samples": (probes, lambda task, rows: sampling(task, rows) / np.sqrt(2)),
         "mini": (_larger_mini(probes, large_over_mini), sampling),
     }
-    rows = []
+    outcomes = []
     for step, (changed, errors) in steps.items():
-        widths = _half_widths(changed, changed.scores.values + errors, settings)
-        rows.append(Outlook(step, dict(zip(probes.units, widths.tolist(), strict=True)), assumed))
-    return tuple(rows)
+        widths = _half_widths(changed, errors, settings).tolist()
+        outcomes.append(Outlook(step, dict(zip(probes.units, widths, strict=True)), assumed))
+    return tuple(outcomes)
 
 
-def _half_widths(
-    probes: Probes, draws: Float[np.ndarray, "resample run task"], settings: Settings
-) -> Float[np.ndarray, " unit"]:
-    """Of the weights, from draws of the samples' noise alone; that of training is added here."""
-    draws = draws + probes.draw_training(len(draws), (settings.seed, 0))
+def _half_widths(probes: Probes, sampling: Draws, settings: Settings) -> Float[np.ndarray, " unit"]:
+    """Of the weights, from draws of the sampling errors; those of training are added here."""
+    values = probes.scores.values
+    seed = (settings.seed, 0)
+
+    def draws(task: int, rows: Sequence[int]) -> Float[np.ndarray, "resample row"]:
+        drawn = values[list(rows), task] + sampling(task, rows)
+        return drawn + probes.draw_training(task, rows, settings.bootstrap, seed)
+
     _, probes = guard(probes, draws)
     measures, drawn = measure_draws(probes, draws, settings)
     assert drawn is not None

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from cotbal.balance.noise import CROSS, OWN, TrainingNoise, training_noise
-from cotbal.balance.uncertainty import draw_samples
+from cotbal.balance.uncertainty import Draws, draw_samples
 from cotbal.errors import ScoresError
 from cotbal.scores.interval import ALL_NOISE, Noise
 from cotbal.scores.matrix import ScoreMatrix, require_same_samples, row_means, stacked
@@ -131,6 +132,10 @@ class Probes:
     has_gain: Bool[np.ndarray, " task"]
     has_score: Bool[np.ndarray, " task"]
 
+    def tasks_of(self, unit: int) -> list[int]:
+        """Indices of the tasks of a unit."""
+        return [task for task, owner in enumerate(self.unit_of_task) if owner == unit]
+
     @property
     def known_noise(self) -> tuple[Noise, ...]:
         """What is known about the noise of the scores."""
@@ -143,9 +148,9 @@ class Probes:
         seed: int,
         sources: Sequence[Noise] = ALL_NOISE,
         training_stream: int = 0,
-    ) -> Float[np.ndarray, "resample run task"] | None:
-        """Score matrices as other samples and training seeds could have given them; None where
-        nothing is known about their noise.
+    ) -> Draws | None:
+        """Scores as other samples and training seeds could have given them; None where nothing is
+        known about their noise.
 
         Args:
             sources: which noise to draw, as far as it is known.
@@ -153,21 +158,29 @@ class Probes:
         """
         if not self.known_noise:
             return None
-        draws = draw_samples(self.scores, resamples, seed, "samples" in sources)
-        if self.noise is None or "training" not in sources:
-            return draws
-        return draws + self.draw_training(resamples, (seed, training_stream))
+        noisy = self.noise is not None and "training" in sources
+        scores = self.scores if "samples" in sources else replace(self.scores, samples={})
+
+        def draw(task: int, rows: Sequence[int]) -> Float[np.ndarray, "resample row"]:
+            drawn = draw_samples(scores, task, rows, resamples, seed)
+            if not noisy:
+                return drawn
+            return drawn + self.draw_training(task, rows, resamples, (seed, training_stream))
+
+        return draw
 
     def draw_training(
-        self, resamples: int, seed: Sequence[int]
-    ) -> Float[np.ndarray, "resample run task"]:
+        self, task: int, rows: Sequence[int], resamples: int, seed: Sequence[int]
+    ) -> Float[np.ndarray, "resample row"]:
         """Errors of the mean scores from the noise of training; 0 for the base checkpoint, which is
         the same with every seed.
         """
         assert self.noise is not None
-        errors = self.noise.draw(self.scores.runs, self.scores.tasks, resamples, seed)
-        return errors * self._noise_factors()
+        runs = [self.scores.runs[row] for row in rows]
+        errors = self.noise.draw(task, self.scores.tasks[task], runs, resamples, seed)
+        return errors * self._noise_factors[list(rows), task]
 
+    @cached_property
     def _noise_factors(self) -> Float[np.ndarray, "run task"]:
         """Standard deviation of every mean score, in that of one training of a repeated run."""
         tasks = np.arange(len(self.unit_of_task))
@@ -206,16 +219,18 @@ def read_probes(
     runs = form_runs(form, difficulty, names)
     for matrix in matrices:
         _require_rows(matrix, runs.names)
-    trainings = [_trainings(matrices, run) for run in runs.names]
-    mean = row_means(runs.names, trainings)
+    trainings = stacked(matrices)
+    rows = _rows_of_runs(trainings, runs.names)
+    mean = row_means(runs.names, trainings, rows)
     scale = _scale(mean)
-    trained = [rows.values for rows in trainings if base_name(rows.runs[0]) != BASE]
+    named = zip(runs.names, rows, strict=True)
+    trained = [trainings.values[of_run] for run, of_run in named if run != BASE]
     everything = np.ones(len(tasks), dtype=bool)
     probes = Probes(
         units=names,
         form=form,
         scores=mean,
-        trainings=np.array([len(rows.runs) for rows in trainings]),
+        trainings=np.array([len(of_run) for of_run in rows]),
         noise=training_noise(trained, scale),
         scale=scale,
         unit_of_task=_indices(unit_names, names),
@@ -234,13 +249,12 @@ def _indices(names: Iterable[str], among: Sequence[str]) -> Int[np.ndarray, " na
     return np.array([among.index(name) for name in names])
 
 
-def _trainings(matrices: Sequence[ScoreMatrix], run: str) -> ScoreMatrix:
-    """Every training of `run`, one row each."""
-    parts = []
-    for matrix in matrices:
-        rows = [row for row in matrix.runs if base_name(row) == run]
-        parts.append(matrix.rows(rows))
-    return stacked(parts)
+def _rows_of_runs(matrix: ScoreMatrix, runs: Sequence[str]) -> list[list[int]]:
+    """The rows of all trainings of every run."""
+    rows: dict[str, list[int]] = {run: [] for run in runs}
+    for row, name in enumerate(matrix.runs):
+        rows.get(base_name(name), []).append(row)
+    return [rows[run] for run in runs]
 
 
 def _require_rows(matrix: ScoreMatrix, runs: tuple[str, ...]) -> None:

@@ -14,6 +14,8 @@ from cotbal.balance.needs import Need
 from cotbal.balance.probes import Form
 from cotbal.scores.interval import Interval, Noise, with_bounds
 
+NOT_MEASURABLE = "not measurable here: keep equal weights"
+
 
 @dataclass(frozen=True)
 class Deviation:
@@ -140,7 +142,7 @@ class Balance:
     def verdict(self, unit: str) -> str:
         """The weight of `unit` against 1, in words."""
         if not self.measurable:
-            return "not measurable here: keep equal weights"
+            return NOT_MEASURABLE
         weight = self.weight(unit)
         if not weight.has_bounds:
             return "no interval, because the table of scores holds no samples"
@@ -162,7 +164,9 @@ class Balance:
             "replicates": self.replicates,
             "shrunk": self.shrunk,
             "noise": list(self.noise),
-            "training_noise": {task: vars(each) for task, each in self.training_noise.items()},
+            "training_noise": {
+                task: vars(deviation) for task, deviation in self.training_noise.items()
+            },
             "identified": dict(self.identified),
             "measurable": self.measurable,
             "weights": self.weights,
@@ -194,7 +198,8 @@ class Balance:
             shrunk=content["shrunk"],
             noise=tuple(content["noise"]),
             training_noise={
-                task: Deviation(**each) for task, each in content["training_noise"].items()
+                task: Deviation(**deviation)
+                for task, deviation in content["training_noise"].items()
             },
             identified=content["identified"],
             measurable=content["measurable"],

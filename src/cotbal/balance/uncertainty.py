@@ -5,12 +5,16 @@ noise of seeds.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
 from cotbal.scores.matrix import Samples, ScoreMatrix
+
+# Task, rows of the score matrix -> their scores in every resample. The matrices of all resamples
+# would take memory in proportion to the square of the tasks.
+Draws = Callable[[int, Sequence[int]], Float[np.ndarray, "resample row"]]
 
 
 def resample_scores(
@@ -25,7 +29,7 @@ def resample_scores(
         resamples: how many to draw.
         seed: of the draws.
     """
-    of_seeds = [draw_samples(matrix, resamples, seed) for matrix in matrices]
+    of_seeds = [_draw_matrix(matrix, resamples, seed) for matrix in matrices]
     center = np.mean(of_seeds, axis=0)
     seeds = len(matrices)
     if seeds == 1:
@@ -56,10 +60,20 @@ def seed_moves(
     return spread * centred / np.sqrt(seeds * freedom)
 
 
-def draw_samples(
-    matrix: ScoreMatrix, resamples: int, seed: int, noisy: bool = True
+def _draw_matrix(
+    matrix: ScoreMatrix, resamples: int, seed: int
 ) -> Float[np.ndarray, "resample run task"]:
-    """Score matrices as other validation samples could have given them.
+    rows = range(len(matrix.runs))
+    tasks = range(len(matrix.tasks))
+    columns = [draw_samples(matrix, task, rows, resamples, seed) for task in tasks]
+    return np.stack(columns, axis=-1)
+
+
+def draw_samples(
+    matrix: ScoreMatrix, task: int, rows: Sequence[int], resamples: int, seed: int
+) -> Float[np.ndarray, "resample row"]:
+    """Scores of a task as other validation samples could have given them; the scores themselves
+    where the samples are not known.
 
     Every run answered the same samples, so one draw serves all runs: what they have in common
     cancels in differences.
@@ -67,23 +81,20 @@ def draw_samples(
     Samples of one cluster (one image) are drawn together. Tasks are drawn independently of each
     other.
     """
-    if not matrix.samples or not noisy:
-        return np.broadcast_to(matrix.values, (resamples, *matrix.values.shape))
-    columns = []
-    for task in matrix.tasks:
-        # Seeded by name, so that the order of the columns does not matter, nor the training seed.
-        samples = matrix.samples[task]
-        name = samples.drawn_with or task
-        generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        means = _resample_means(samples, resamples, generator)
-        columns.append(means)
-    return np.stack(columns, axis=-1)
+    chosen = list(rows)
+    if not matrix.samples:
+        return np.broadcast_to(matrix.values[chosen, task], (resamples, len(chosen)))
+    # Seeded by name, so that the order of the columns does not matter, nor the training seed.
+    samples = matrix.samples[matrix.tasks[task]]
+    name = samples.drawn_with or matrix.tasks[task]
+    generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    return _resample_means(samples, chosen, resamples, generator)
 
 
 def _resample_means(
-    samples: Samples, resamples: int, generator: np.random.Generator
-) -> Float[np.ndarray, "resample run"]:
-    sums, sizes = cluster_sums(samples.values, samples.clusters)
+    samples: Samples, rows: list[int], resamples: int, generator: np.random.Generator
+) -> Float[np.ndarray, "resample row"]:
+    sums, sizes = cluster_sums(samples.values[rows], samples.clusters)
     clusters = len(sizes)
     chances = np.full(clusters, 1 / clusters)
     draws = generator.multinomial(clusters, chances, size=resamples)

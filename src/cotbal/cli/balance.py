@@ -72,13 +72,12 @@ def _range_and_verdict(weight: Interval, between: Iterable[str]) -> tuple[str, .
 
 def _show_evidence(result: Balance, weights: Sequence[Interval]) -> None:
     """What the weights rest on, and what more evidence would decide."""
+    from cotbal.balance.result import NOT_MEASURABLE
     from cotbal.report.tables import LEARN_FROM_PROBES
     from cotbal.scores.interval import SAMPLING_ONLY, hold_training
 
     if not result.measurable:
-        console.out.print(
-            "Not measurable here: keep equal weights. All weights are 1.", style="bold"
-        )
+        console.out.print(f"Weights {NOT_MEASURABLE}. All weights are 1.", style="bold")
     elif result.has_intervals and not hold_training(weights):
         console.out.print(f"Intervals: {SAMPLING_ONLY}. {LEARN_FROM_PROBES}", soft_wrap=True)
     for need in result.needs:

@@ -55,7 +55,7 @@ def plan(
     """
     from cotbal import plugins
     from cotbal.jobs.encodings import encodings
-    from cotbal.jobs.forecast import forecast
+    from cotbal.jobs.forecast import forecast, shares_answers
     from cotbal.jobs.mini import suggest_mini as suggest
     from cotbal.jobs.next_step import advise, expected
     from cotbal.jobs.resolution import resolution
@@ -70,6 +70,7 @@ def plan(
         next_steps=advise(prepared) if next_step else None,
         resolved=resolved,
         encodings=encodings(prepared),
+        shares_answers=shares_answers(prepared, on),
     )
     if as_json:
         console.print_json(_content(prepared, extras, on))
@@ -87,11 +88,13 @@ class _Extras:
     next_steps: Advice | None
     resolved: Resolution | None
     encodings: Encodings | None
+    shares_answers: bool
 
 
 def _content(prepared: Prepared, extras: _Extras, on: str) -> dict[str, Any]:
     content = {**prepared.plan.to_json(), "warnings": list(prepared.warnings)}
     content["expected_half_width"] = extras.half_width
+    content["shares_answers"] = extras.shares_answers
     if extras.encodings is not None:
         content["images"] = extras.encodings.to_json()
     if extras.advice is not None:
@@ -112,6 +115,11 @@ def _show(prepared: Prepared, extras: _Extras, on: str) -> None:
     show_expected(extras.half_width, prepared.recipe.trainings)
     if extras.encodings is not None:
         console.out.print(extras.encodings.sentence(), soft_wrap=True)
+    if extras.shares_answers:
+        console.out.print(
+            "workers that have no run left help to answer the questions of the last runs",
+            soft_wrap=True,
+        )
     if extras.resolved is None:
         show_passes(prepared)
     else:
@@ -230,20 +238,20 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def show_forecast(found: Forecast, on: str) -> None:
+def show_forecast(forecast: Forecast, on: str) -> None:
     """Time from the first start to the last end, and GPU-hours."""
     from cotbal.jobs.display import duration
     from cotbal.report.formatting import plural
 
-    if found.timed:
-        times = [duration(seconds) for seconds in (found.makespan, found.bound)]
-        work = f"{found.gpu_time / 3600:.1f} GPU-hours"
+    if forecast.timed:
+        times = [duration(seconds) for seconds in (forecast.makespan, forecast.bound)]
+        work = f"{forecast.gpu_time / 3600:.1f} GPU-hours"
     else:
-        times = [f"{share:.2f} x one final run" for share in (found.makespan, found.bound)]
-        work = f"{found.gpu_time:.2f} in GPU-time of final runs (nothing was timed here yet)"
+        times = [f"{share:.2f} x one final run" for share in (forecast.makespan, forecast.bound)]
+        work = f"{forecast.gpu_time:.2f} in GPU-time of final runs (nothing was timed here yet)"
     console.out.print(
-        f"{plural(found.runs, 'run')} on {plural(found.gpus, 'GPU')} ({on}): {times[0]}, {work}; no"
-        f" order of them ends before {times[1]}. Waiting in a queue is not counted."
+        f"{plural(forecast.runs, 'run')} on {plural(forecast.gpus, 'GPU')} ({on}): {times[0]},"
+        f" {work}; no order of them ends before {times[1]}. Waiting in a queue is not counted."
     )
 
 

@@ -99,8 +99,8 @@ def show_response(measured: Response, root: RunDir) -> None:
     )
     for task, noise in zip(measured.scored, measured.noise, strict=True):
         change, interval, remark = "-", "-", "no weight of its own"
-        if task in measured.own:
-            slope = measured.slope(measured.own[task], task)
+        if task in measured.unit_of_task:
+            slope = measured.slope(measured.unit_of_task[task], task)
             change, interval = f"{slope.value:+.1f}", f"{slope.low:+.1f} to {slope.high:+.1f}"
             remark = significance(slope.excludes(0), "0")
         if task in measured.unmeasurable:
@@ -113,7 +113,9 @@ def show_response(measured: Response, root: RunDir) -> None:
         )
     console.out.print(f"\n{escape(measured.check_sentence)}", soft_wrap=True)
     _show_forgetting(measured, root)
-    goals = [task for task in measured.own if task not in measured.unmeasurable] or ["TASK"]
+    goals = [task for task in measured.unit_of_task if task not in measured.unmeasurable] or [
+        "TASK"
+    ]
     console.out.print(
         f"\nNext: choose weights for a goal: cotbal steer {escape(str(root.root))} --goal"
         f" {escape(goals[0])} --floor -1%",

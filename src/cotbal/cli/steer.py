@@ -169,8 +169,8 @@ def _table(response: Response, choice: Choice) -> Table:
             expected = choice.changes[task]
             change = f"{expected.value:+.1f}"
             interval = f"{expected.low:+.1f} to {expected.high:+.1f}"
-        if task in response.scored and task in response.own:
-            own_effect = response.effect(response.own[task], task)
+        if task in response.scored and task in response.unit_of_task:
+            own_effect = response.effect(response.unit_of_task[task], task)
             effect = f"{own_effect.value:+.1f} [{own_effect.low:+.1f}, {own_effect.high:+.1f}]"
         if task in guards:
             floor, bound = f"{guards[task].floor:+.1f}", f"{guards[task].bound:+.1f}"

@@ -41,26 +41,26 @@ def verify(
     archived: list[Path] = []
     with display.steps() as step:
         if repair:
-            found, archived = verifying.repair(RunDir(run_directory), step)
+            verification, archived = verifying.repair(RunDir(run_directory), step)
         else:
-            found = verifying.verify(RunDir(run_directory), step)
+            verification = verifying.verify(RunDir(run_directory), step)
     if as_json:
-        console.print_json(to_json(found, archived, run_directory))
+        console.print_json(to_json(verification, archived, run_directory))
     else:
-        show(found, archived, run_directory)
-    if found.differences:
+        show(verification, archived, run_directory)
+    if verification.differences:
         raise typer.Exit(1)
 
 
-def to_json(found: Verification, archived: list[Path], directory: Path) -> dict[str, Any]:
+def to_json(verification: Verification, archived: list[Path], directory: Path) -> dict[str, Any]:
     """What `--json` prints; paths are relative to the run directory."""
 
     def names(paths: tuple[Path, ...] | list[Path]) -> list[str]:
         return [str(path.relative_to(directory)) for path in paths]
 
     return {
-        "compared": found.compared,
-        "scores": found.scores,
+        "compared": verification.compared,
+        "scores": verification.scores,
         "differences": [
             {
                 "file": str(difference.file.relative_to(directory)),
@@ -68,33 +68,33 @@ def to_json(found: Verification, archived: list[Path], directory: Path) -> dict[
                 "redo": difference.redo,
                 "archive": names(difference.archived),
             }
-            for difference in found.differences
+            for difference in verification.differences
         ],
-        "unchecked": list(found.unchecked),
-        "leftovers": names(found.leftovers),
+        "unchecked": list(verification.unchecked),
+        "leftovers": names(verification.leftovers),
         "archived": names(archived),
     }
 
 
-def show(found: Verification, archived: list[Path], directory: Path) -> None:
+def show(verification: Verification, archived: list[Path], directory: Path) -> None:
     """One line per difference, then what could not be checked."""
     from cotbal.report.formatting import plural
 
-    for difference in found.differences:
+    for difference in verification.differences:
         file = difference.file.relative_to(directory)
         line = f"{file}: {difference.problem}; {difference.redo}"
         console.out.print(f"[red]differs[/]  {escape(line)}", soft_wrap=True)
-    for line in found.unchecked:
+    for line in verification.unchecked:
         console.out.print(f"[yellow]unchecked[/]  {escape(line)}", soft_wrap=True)
-    for path in found.leftovers:
+    for path in verification.leftovers:
         line = f"{path.relative_to(directory)}: of a process that has ended"
         console.out.print(f"[dim]leftover[/]  {escape(line)}", soft_wrap=True)
-    differences = plural(len(found.differences), "difference")
+    differences = plural(len(verification.differences), "difference")
     print(
-        f"{plural(found.compared, 'file')} compared,"
-        f" {plural(found.scores, 'file')} of scores computed again, {differences}"
+        f"{plural(verification.compared, 'file')} compared,"
+        f" {plural(verification.scores, 'file')} of scores computed again, {differences}"
     )
     if archived:
         print(f"archived: {', '.join(str(path.relative_to(directory)) for path in archived)}")
-    if found.differences:
+    if verification.differences:
         print("Rerun the command of the job." if archived else "Repair with --repair.")

@@ -62,15 +62,15 @@ def leftovers(directory: Path) -> list[Path]:
 
     A writer on another machine cannot be looked for; its files count after a day.
     """
-    found = []
+    abandoned = []
     for folder, folders, files in os.walk(directory):
         names = {name: match for name in folders + files if (match := _TEMPORARY.fullmatch(name))}
         folders[:] = [name for name in folders if name not in names]
         for name, match in names.items():
             path = Path(folder, name)
             if _is_abandoned(path, *match.groups()):
-                found.append(path)
-    return sorted(found)
+                abandoned.append(path)
+    return sorted(abandoned)
 
 
 def remove_leftovers(directory: Path) -> None:

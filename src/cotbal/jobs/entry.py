@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -68,7 +69,7 @@ class Progress:
     def __init__(self, path: Path, ranks: Ranks) -> None:
         self.path = path
         self.ranks = ranks
-        self.last = 0.0
+        self.last = -PROGRESS_SECONDS
 
     def write(
         self,
@@ -84,9 +85,10 @@ class Progress:
         Args:
             fraction: of the whole job.
         """
-        if not self.ranks.main or (now() - self.last < PROGRESS_SECONDS and done < total):
+        moment = time.monotonic()  # of a clock that nobody sets
+        if not self.ranks.main or (moment - self.last < PROGRESS_SECONDS and done < total):
             return
-        self.last = now()
+        self.last = moment
         content = {
             "phase": phase,
             "done": done,
@@ -94,6 +96,6 @@ class Progress:
             "fraction": round(fraction, 4),
             "detail": detail,
             "loss": loss,
-            "time": self.last,
+            "time": now(),
         }
         write_json(self.path, content, durable=False)

@@ -23,15 +23,18 @@ from cotbal.data.files import (
 )
 from cotbal.errors import MissingDependency, RunError, RunsFailed
 from cotbal.jobs.checkpoint_files import checkpoint_stat, lost_files
-from cotbal.jobs.executors import Job, Outcome, Resources, forget_handle
+from cotbal.jobs.executors import Helper, Job, Outcome, Resources, forget_handle
 from cotbal.jobs.inputs import differences, identity
+from cotbal.jobs.launching import is_launched
 from cotbal.jobs.plan import Planned, Prepared
 from cotbal.jobs.queue import cancel_jobs, need_none_elsewhere, queued, record_driver
 from cotbal.jobs.rundir import submission_of
+from cotbal.recipe.recipe import Recipe
 from cotbal.training.run_paths import RunPaths
 from cotbal.training.tracking import Tracking, need_trackers, tracking_id
 
 WORKER = "cotbal.jobs.worker"
+HELPER = "cotbal.jobs.helper"
 Show = Callable[[Outcome], None]
 Watch = Callable[[Sequence[Job], Sequence[Job], int], AbstractContextManager[Show]]
 
@@ -150,10 +153,23 @@ def _entry(prepared: Prepared, work: Work, options: Options) -> _Entry:
             "undo the change, give another --out, or archive such runs with --restart-changed",
             "changed-settings",
         )
-    command = (sys.executable, "-m", WORKER, str(paths.job.resolve()))
-    length = planned.work(prepared.plan.epochs)
-    job = Job(planned.label, paths.root, command, length, recipe.resources, (WORKER,))
-    return _Entry(work, content, job, bool(changed))
+    return _Entry(work, content, _job(planned, recipe, prepared.plan.epochs), bool(changed))
+
+
+def _job(planned: Planned, recipe: Recipe, epochs: float) -> Job:
+    paths = planned.paths
+    command, helping = (
+        (sys.executable, "-m", module, str(paths.job.resolve())) for module in (WORKER, HELPER)
+    )
+    return Job(
+        planned.label,
+        paths.root,
+        command,
+        planned.work(epochs),
+        recipe.resources,
+        (WORKER,),
+        None if is_launched(recipe.resources) else Helper(helping, paths.queue),
+    )
 
 
 def _lost(paths: RunPaths) -> list[str]:

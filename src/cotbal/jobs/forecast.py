@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cotbal.errors import CotbalError
+from cotbal.jobs.executors.processes import visible_gpus
+from cotbal.jobs.launching import is_launched
 from cotbal.jobs.plan import Planned, Prepared
 from cotbal.weightings import takes_weights
 
@@ -65,6 +67,16 @@ def forecast(prepared: Prepared, gpus: int) -> Forecast:
         gpu_time=sum(time * needed for phase in phases for time, needed in phase),
         runs=len(left),
     )
+
+
+def shares_answers(prepared: Prepared, executor: str) -> bool:
+    """Whether workers without a run left will help to answer the questions of the last runs, as far
+    as it is known before anything has run; runs on a GPU answer alone.
+    """
+    answering = [planned for planned in prepared.plan.runs if planned.answers]
+    needs = [prepared.recipe_of(planned).resources for planned in answering]
+    alone = any(is_launched(need) or need.dataloader_workers for need in needs)
+    return executor == "processes" and bool(needs) and not alone and not visible_gpus()
 
 
 def _length(prepared: Prepared, planned: Planned, timed: bool) -> Length:

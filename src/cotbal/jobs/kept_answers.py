@@ -19,19 +19,26 @@ Key = tuple[str, int]  # name of a set of records, and number of a record in it
 class KeptAnswers:
     """Files in a directory, each whole or absent; every rank writes its own.
 
-    Args:
-        directory: holds nothing else.
+    Attributes:
+        attempt: the names of files of this process begin with it.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.attempt = uuid.uuid4().hex
         self._new: dict[Key, str] = {}
         self._written = time.monotonic()
 
-    def read(self) -> dict[Key, str]:
-        """All answers on disk; a damaged file is removed."""
+    def read(self, but: str | None = None) -> dict[Key, str]:
+        """All answers on disk; a damaged file is removed.
+
+        Args:
+            but: an attempt whose answers are left out.
+        """
         answers: dict[Key, str] = {}
         for path in sorted(self.directory.glob("*.jsonl")):
+            if but is not None and path.name.startswith(but):
+                continue
             try:
                 rows = read_sealed_rows(path)
             except RunError as error:
@@ -52,7 +59,7 @@ class KeptAnswers:
         """Write the answers that are not on disk."""
         if self._new:
             rows = [[*key, text] for key, text in self._new.items()]
-            write_sealed_rows(self.directory / f"{uuid.uuid4().hex}.jsonl", rows)
+            write_sealed_rows(self.directory / f"{self.attempt}-{uuid.uuid4().hex}.jsonl", rows)
         self._new, self._written = {}, time.monotonic()
 
     def remove(self) -> None:

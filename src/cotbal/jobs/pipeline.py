@@ -125,8 +125,5 @@ def run(prepared: Prepared, weightings: Sequence[str], options: Options) -> Bala
         if late:
             prepared, steered = with_weights(prepared)
             late = [prepared.plan.named(p.run.name) for p in late]
-            # Alone on the machine: let it have all of it. The number of threads must not depend on
-            # what is left to do, or a resumed job would round differently.
-            alone = replace(options, resources=replace(options.resources, workers=1))
-            do(prepared, late, alone, steered)
+            do(prepared, late, options, steered)
         return result

@@ -225,8 +225,8 @@ def _by_ratios(recipe: Recipe) -> bool:
 
 
 def _files(recipe: Recipe, root: RunDir) -> list[tuple[Run, RunPaths]]:
-    own = recipe.file.optimization.seed
-    return [(run, paths_of(run, "trial", root, own)) for run in _runs(recipe)]
+    recipe_seed = recipe.file.optimization.seed
+    return [(run, paths_of(run, "trial", root, recipe_seed)) for run in _runs(recipe)]
 
 
 def _weights(recipe: Recipe) -> dict[str, dict[str, float]]:

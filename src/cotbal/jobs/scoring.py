@@ -149,5 +149,5 @@ def clusters(images: Sequence[Sequence[str]]) -> list[int]:
     sample has one to itself.
     """
     numbers: dict[Any, int] = {}
-    keys = [tuple(names) or ("text", place) for place, names in enumerate(images)]
+    keys = [tuple(names) or ("text", index) for index, names in enumerate(images)]
     return [numbers.setdefault(key, len(numbers)) for key in keys]

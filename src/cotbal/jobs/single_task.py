@@ -58,7 +58,7 @@ def single_task_scores(root: RunDir, response: Response) -> SingleTask:
     fraction: str = read_json(root.design)["fraction"]
     recipe = load_recipe(root.recipe)
     scores, missing = {}, []
-    for task in response.own:
+    for task in response.unit_of_task:
         if task in response.unmeasurable:
             continue
         of_seeds = [_score(recipe, paths, task) for paths in _models(recipe, root, task, fraction)]

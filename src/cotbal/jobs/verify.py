@@ -31,7 +31,7 @@ from cotbal.jobs.weigh import matrices_of, task_weights, units
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.response import read_prediction
 from cotbal.scores.matrix import mean_matrix
-from cotbal.training.partial_checkpoints import put_aside
+from cotbal.training.partial_checkpoints import archive_damaged
 from cotbal.training.run_paths import RunPaths
 
 KINDS = ("probes", "final", "curve", "trials")
@@ -92,21 +92,21 @@ def repair(root: RunDir, step: Step) -> tuple[Verification, list[Path]]:
     """Archive what differs, and remove what ended processes left.
 
     Returns:
-        What was found, and what was archived, under its new names.
+        The verification, and what was archived, under its new names.
 
     Raises:
         RunError: as for `verify`.
     """
-    found = verify(root, step)
+    verification = verify(root, step)
     with locked(root.lock):
         archived = [
-            put_aside(path) if path.parent.name == "partial" else archive(path)
-            for difference in found.differences
+            archive_damaged(path) if path.parent.name == "partial" else archive(path)
+            for difference in verification.differences
             for path in difference.archived
             if path.exists()
         ]
         remove_leftovers(root.root)
-    return found, archived
+    return verification, archived
 
 
 class _Check:

@@ -71,9 +71,9 @@ def finished_matrices(recipe: Recipe, root: RunDir) -> list[ScoreMatrix]:
     Raises:
         RunError: a probe is not done.
     """
-    own = recipe.file.optimization.seed
-    runs = [(run, paths_of(run, "probe", root, own)) for run in recipe.probe_runs]
-    missing = [label_of(run, own) for run, paths in runs if not paths.done]
+    recipe_seed = recipe.file.optimization.seed
+    runs = [(run, paths_of(run, "probe", root, recipe_seed)) for run in recipe.probe_runs]
+    missing = [label_of(run, recipe_seed) for run, paths in runs if not paths.done]
     if missing:
         raise RunError(
             f"{root.root}: expected finished probes; not finished: {', '.join(missing)}; rerun"

@@ -12,8 +12,9 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +22,28 @@ import torch
 
 from cotbal.data.batches.collate import Row
 from cotbal.data.batches.order import Mixed, Part
-from cotbal.data.batches.processors import load_processor
-from cotbal.data.batches.questions import collator_for
 from cotbal.data.batches.repeats import repeats
-from cotbal.data.batches.row_lengths import RowLengths
 from cotbal.data.files import default_cache, read_json, read_sealed_rows, write_sealed
 from cotbal.data.reading.image_states import ImageStates
-from cotbal.data.reading.record import Record
 from cotbal.data.reading.records import open_records
-from cotbal.data.sampling import kept_records, read_manifest
+from cotbal.data.sampling import read_manifest
 from cotbal.errors import RunError
 from cotbal.jobs.checkpoint_files import checkpoint_digest, checkpoint_state
 from cotbal.jobs.entry import Progress, job_begun
+from cotbal.jobs.evaluation_sets import (
+    EvaluationSet,
+    answering_checkpoint,
+    evaluation_sets,
+    questions,
+    recipe_of,
+)
 from cotbal.jobs.kept_answers import KeptAnswers, Key
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import write_scores
+from cotbal.jobs.shares import OfferedShares, write_offer
 from cotbal.jobs.unchanged import Used, need_unchanged
-from cotbal.recipe.mixture import TRAIN, Task, set_name
+from cotbal.recipe.mixture import TRAIN
 from cotbal.recipe.ratios import allotted
-from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import Run
 from cotbal.training import evaluation
 from cotbal.training import train as training
@@ -50,51 +54,33 @@ from cotbal.training.tracking import Tracking, reporting
 
 # Estimated share of the training in the time of a run, for the progress display.
 TRAINING_SHARE = 0.75
+OFFERED = 2  # batches of questions, from which on other processes may help to answer
 DAMAGED = {"digest": ""}  # as no checkpoint has it
-
-
-@dataclass(frozen=True)
-class _Set:
-    """One evaluation set of a run, and the records of it that are answered."""
-
-    task: Task
-    used: Used
-
-    @property
-    def split(self) -> str:
-        return self.used.split
-
-    @property
-    def size(self) -> int:
-        return len(self.used.indices)
-
-    @property
-    def name(self) -> str:
-        return set_name(self.task.name, self.split)
-
-    @cached_property
-    def records(self) -> list[Record]:
-        return [self.used.records[i] for i in self.used.indices.tolist()]
-
-    @property
-    def rows(self) -> list[Row]:
-        return [Row(record, self.task.name, self.task.instruction) for record in self.records]
 
 
 @dataclass
 class _Queue:
-    """Questions that are being answered.
+    """Questions that are being answered: those without an answer when the run was started.
 
     Attributes:
-        missing: those without an answer when the run was started.
-        done: answers so far, of `total`.
+        before: questions of the run with an answer when it was started, of `total`.
+        shares: what is offered to other processes.
+        given: answers of this process and of the other ranks, as far as they keep pace.
     """
 
-    rows: Mapping[Key, Row]
-    missing: Sequence[Key]
+    keys: Sequence[Key]
+    rows: Sequence[Row]
     kept: KeptAnswers
-    done: int
+    before: int
     total: int
+    shares: OfferedShares | None = None
+    given: int = 0
+
+    @property
+    def done(self) -> int:
+        """Answers so far, also of other processes."""
+        others = round(self.shares.others * len(self.keys)) if self.shares else 0
+        return min(self.before + self.given + others, self.total)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -117,9 +103,7 @@ class _Execution:
     ) -> None:
         self.job, self.paths, self.ranks, self.stop = job, paths, ranks, stop
         self.root = RunDir(Path(job["root"]))
-        recipe = load_recipe(self.root.recipe)
-        self.recipe = recipe.for_probes if job["kind"] == "probe" else recipe
-        self.run = Run(**job["run"])
+        self.recipe, self.run = recipe_of(job), Run(**job["run"])
         self.progress = Progress(paths.progress, ranks)
         self.share = TRAINING_SHARE if self.run.portions else 0.0
 
@@ -129,7 +113,7 @@ class _Execution:
         ranks, paths = self.ranks, self.paths
         self.progress.write("loading", 0, 1, 0.0)
         is_trained = ranks.agreed(ranks.main and self._is_trained())
-        parts, sets = [] if is_trained else self._parts(), self._sets()
+        parts, sets = [] if is_trained else self._parts(), evaluation_sets(self.recipe, self.run)
         self._need_unchanged(parts, sets)
         self.features = self._image_features(parts, sets)
         if not is_trained:
@@ -172,9 +156,11 @@ class _Execution:
 
     def _needs_no_model(self) -> bool:
         """Whether the model has answered everything, and is not kept: it may be deleted already."""
-        return not self.job["keep_checkpoint"] and all(map(self._is_answered, self._sets()))
+        return not self.job["keep_checkpoint"] and all(
+            map(self._is_answered, evaluation_sets(self.recipe, self.run))
+        )
 
-    def _is_answered(self, answered: _Set) -> bool:
+    def _is_answered(self, answered: EvaluationSet) -> bool:
         """Whether every record has its answer on disk; damaged answers are removed."""
         path = self.paths.generations(answered.task.name, answered.split)
         if not path.exists():
@@ -189,7 +175,7 @@ class _Execution:
             file.unlink(missing_ok=True)
         return False
 
-    def _need_unchanged(self, parts: Sequence[Part], sets: Sequence[_Set]) -> None:
+    def _need_unchanged(self, parts: Sequence[Part], sets: Sequence[EvaluationSet]) -> None:
         used = [Used(name, TRAIN, records, seen) for name, records, seen, _ in parts]
         used += [s.used for s in sets]
         file = self.recipe.file
@@ -253,7 +239,9 @@ class _Execution:
             parts.append((name, records, seen, task.instruction))
         return parts
 
-    def _image_features(self, parts: Sequence[Part], sets: Sequence[_Set]) -> ImageFeatures:
+    def _image_features(
+        self, parts: Sequence[Part], sets: Sequence[EvaluationSet]
+    ) -> ImageFeatures:
         names: set[str] = set()
         used = [(records, indices) for _, records, indices, _ in parts]
         for records, indices in used + [(s.used.records, s.used.indices) for s in sets]:
@@ -262,7 +250,7 @@ class _Execution:
                 names.update(images if i in chosen else ())
         return image_features(self.recipe, len(names), self.ranks)
 
-    def _evaluate(self, sets: Sequence[_Set]) -> float:
+    def _evaluate(self, sets: Sequence[EvaluationSet]) -> float:
         """Answer and score every evaluation set that is not answered yet; seconds it took."""
         started = time.monotonic()
         there = self.ranks.agreed([self.ranks.main and self._is_answered(s) for s in sets])
@@ -273,38 +261,48 @@ class _Execution:
             write_scores(self.paths, s.task.name, s.split, s.task.metrics_of(s.split))
         return time.monotonic() - started
 
-    def _sets(self) -> list[_Set]:
-        """The validation sets and test splits that the run answers."""
-        recipe, sets = self.recipe, []
-        for name in self.run.validation:
-            task = recipe.mixture[name]
-            assert task.validation is not None  # checked with the recipe
-            sets.append(_Set(task, _used(recipe, name, "validation", task.validation)))
-        for name in self.run.test:
-            task = recipe.mixture[name]
-            for split, path in task.test.items():
-                sets.append(_Set(task, _used(recipe, name, split, path)))
-        return sets
-
-    def _answer(self, sets: Sequence[_Set], total: int) -> None:
+    def _answer(self, sets: Sequence[EvaluationSet], total: int) -> None:
         """Answer these sets and keep the answers; `total` is the number of records of all sets.
 
         The sets share a queue, because questions on one image may be in several of them.
         """
-        checkpoint = str(self.paths.checkpoint) if self.run.portions else self.recipe.checkpoint
-        answer = evaluation.answerer(self.recipe, checkpoint, self.ranks, features=self.features)
-        rows = {(s.name, i): row for s in sets for i, row in enumerate(s.rows)}
         kept = KeptAnswers(self.paths.answers)
         answers = self.ranks.agreed(kept.read() if self.ranks.main else {})
-        missing = [key for key in rows if key not in answers]
-        done = total - len(missing)
-        report = partial(self._report_answers, _Queue(rows, missing, kept, done, total))
-        answers |= zip(missing, answer([rows[key] for key in missing], report), strict=True)
+        rows = questions(sets, answers)
+        queue = _Queue(list(rows), list(rows.values()), kept, total - len(rows), total)
+        with self._shares(sets, queue) as shares:
+            queue.shares = shares
+            answer = evaluation.answerer(
+                self.recipe,
+                answering_checkpoint(self.recipe, self.run, self.paths),
+                self.ranks,
+                features=self.features,
+                queue=shares,
+            )
+            texts = answer(queue.rows, partial(self._report_answers, queue))
+        answers |= zip(queue.keys, texts, strict=True)
         for s in sets if self.ranks.main else ():
             texts = [answers[s.name, i] for i in range(s.size)]
             evaluation.write_generations(self.paths, s.task.name, s.split, s.records, texts)
         if self.ranks.main:
             kept.remove()
+
+    def _shares(
+        self, sets: Sequence[EvaluationSet], queue: _Queue
+    ) -> AbstractContextManager[OfferedShares | None]:
+        """Shares that processes without a run may take; None where the run answers alone."""
+        resources = self.recipe.resources
+        alone = self.ranks.size > 1 or torch.cuda.is_available() or resources.dataloader_workers
+        if alone or len(queue.keys) < OFFERED * self.recipe.file.generation.batch_size:
+            return nullcontext()
+        names, images = [s.name for s in sets], self.features.images
+        attempt = queue.kept.attempt
+        write_offer(self.paths.queue, attempt, queue.keys, sets=names, images=images)
+        return closing(
+            OfferedShares(
+                self.paths.queue, attempt, queue.keys, partial(self._need_no_stop, queue.kept)
+            )
+        )
 
     def _report_answers(self, queue: _Queue, answers: Mapping[int, str]) -> None:
         """Keep these answers, and report progress.
@@ -312,32 +310,18 @@ class _Execution:
         Raises:
             Stopped: the run was asked to stop; the answers so far are on disk.
         """
-        queue.kept.add({queue.missing[i]: text for i, text in answers.items()})
+        queue.kept.add({queue.keys[i]: text for i, text in answers.items()})
+        self._need_no_stop(queue.kept)
+        queue.given += self.ranks.size * len(answers)
+        done, total = queue.done, queue.total
+        fraction = self.share + (1 - self.share) * done / max(total, 1)
+        task = queue.rows[next(iter(answers))].task
+        self.progress.write("generating", done, total, fraction, detail=task)
+
+    def _need_no_stop(self, kept: KeptAnswers) -> None:
         if self.stop():
-            queue.kept.write()
+            kept.write()
             raise Stopped
-        total = queue.total
-        queue.done = min(queue.done + self.ranks.size * len(answers), total)
-        fraction = self.share + (1 - self.share) * queue.done / max(total, 1)
-        task = queue.rows[queue.missing[next(iter(answers))]].task
-        self.progress.write("generating", queue.done, total, fraction, detail=task)
-
-
-def _used(recipe: Recipe, task: str, split: str, path: Path) -> Used:
-    records = open_records(path, default_cache(), evaluation=True)
-    policy = recipe.file.on_missing_image
-    rejected = partial(_rejected, recipe)
-    kept, _ = kept_records(
-        records, recipe.images, policy, rejected=rejected, confined=recipe.confined
-    )
-    return Used(task, split, records, kept)
-
-
-def _rejected(recipe: Recipe, names: Sequence[str]) -> dict[str, str]:
-    """Of these images those that the model's processor cannot process, as they were planned."""
-    processor = load_processor(recipe.checkpoint, recipe.model.remote_code)
-    collator = collator_for(processor, recipe.images, recipe.model.max_length)
-    return RowLengths(collator).rejected(names)
 
 
 def _free() -> None:

@@ -145,8 +145,8 @@ def _problem_of_deepspeed(sharing: Sharing) -> str | None:
     return None
 
 
-def refuse(sharing: Sharing, quantized: bool = False) -> None:
-    """Raise what `problem_of` says.
+def reject_unsupported(sharing: Sharing, quantized: bool = False) -> None:
+    """Raise an error if `problem_of` finds a problem.
 
     Raises:
         CotbalError: the runs of a recipe cannot be sharded like this.

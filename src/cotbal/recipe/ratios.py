@@ -9,23 +9,23 @@ from collections.abc import Mapping
 from cotbal.errors import CotbalError
 
 
-def mean_one(weights: Mapping[str, float], amounts: Mapping[str, float]) -> dict[str, float]:
-    """`w_t * sum_s a_s / sum_s (w_s a_s)`: proportional weights whose mean over the amounts is 1.
+def mean_one(weights: Mapping[str, float], sizes: Mapping[str, float]) -> dict[str, float]:
+    """`w_t * sum_s n_s / sum_s (w_s n_s)`: proportional weights whose mean over the sizes is 1.
 
-    With valid tokens as amounts, a trainer that divides the weighted sum of losses by the plain
-    number of tokens keeps the scale that it has without weights. With records as amounts, these are
+    With valid tokens as sizes, a trainer that divides the weighted sum of losses by the plain
+    number of tokens keeps the scale that it has without weights. With records as sizes, these are
     the repetitions of every record of a task that keep the number of records.
 
     Raises:
-        CotbalError: the amounts are all 0.
+        CotbalError: the sizes are all 0.
     """
-    total = sum(amounts.values())
+    total = sum(sizes.values())
     if not total > 0:
         raise CotbalError(
-            f"expected answers with valid tokens in some task; found none in {', '.join(amounts)}",
+            f"expected answers with valid tokens in some task; found none in {', '.join(sizes)}",
             "no-valid-tokens",
         )
-    factor = total / sum(weight * amounts[task] for task, weight in weights.items())
+    factor = total / sum(weight * sizes[task] for task, weight in weights.items())
     return {task: weight * factor for task, weight in weights.items()}
 
 

@@ -60,7 +60,7 @@ balance:
   difficulty: real               # or precise (Eq. 17): models trained on one task alone
   temperature: 0.5               # or auto: the smallest that keeps every weight inside weight_range
   weight_range: [0.5, 2.0]
-  replicates: 3                  # trainings of the mini: they tell the noise of training; 1 turns it off
+  replicates: 3                  # trainings of the mini: they show the noise of training; 1 turns it off
   # seeds: [0, 1, 2]             # train every probe with each of these seeds instead: narrower intervals, more time
 
 # response: {fraction: 1/4}      # trials of cotbal response, which measure what every weight does; see docs/steer.md

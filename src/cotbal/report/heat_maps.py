@@ -14,7 +14,7 @@ from markupsafe import Markup
 from cotbal.report.figures import HATCH
 from cotbal.report.formatting import NOT_IDENTIFIED, number, with_interval
 from cotbal.report.map_frames import STRONGEST, Frame, Grid
-from cotbal.report.pictures import picture
+from cotbal.report.map_images import map_image
 from cotbal.report.svg import element
 from cotbal.scores.interval import Interval
 
@@ -61,11 +61,11 @@ def contribution_map(units: Sequence[str], cells: Cells) -> Markup:
     return heat_map(_contribution_frame(units), cell)
 
 
-def contribution_picture(units: Sequence[str], values: Contribution) -> Markup:
+def contribution_image(units: Sequence[str], values: Contribution) -> Markup:
     """The same for many units, without numbers; no colour on the diagonal, 1 by definition."""
     shades = values / limit_of(values)
     shades[np.eye(len(units), dtype=bool) & ~np.isnan(values)] = 0
-    return picture(_contribution_frame(units), shades)
+    return map_image(_contribution_frame(units), shades)
 
 
 def _contribution_frame(units: Sequence[str]) -> Frame:

@@ -175,7 +175,7 @@ def _contribution(balance: Balance) -> dict[str, Any]:
         "table": contribution_table(balance),
     }
     if not section["cells"]:
-        section["figure"] = heat_maps.contribution_picture(units, balance.contribution)
+        section["figure"] = heat_maps.contribution_image(units, balance.contribution)
         return section
     contributions = balance.contributions()
     section["figure"] = heat_maps.contribution_map(units, contributions)

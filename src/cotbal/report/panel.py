@@ -102,6 +102,8 @@ def panel_of(contents: Contents, measured: Measured) -> Panel | None:
         "units": list(response.tasks),
         "tasks": list(_unit_of_task(contents, response).items()),
         "predictions": predictions,
+        "share": _number(response.departure.share),
+        "shareError": _number(response.departure.error),
         "reach": _number(response.reach),
         "scale": _number(_scale(response)),
         "presets": places,
@@ -143,6 +145,7 @@ def _prediction(response: Response, shares: PerScore) -> dict[str, Any]:
     return {
         "effects": [_number(value) for value in effects],
         "curvature": _number(response.curvature @ shares),
+        "own": response.combined_departure(shares).own[0].tolist(),
         "covariance": whole[np.triu_indices(tasks + 1)].tolist(),
         "unit": float(unit),
         "t": _number(t_quantile(UPPER, freedom)),
@@ -187,7 +190,7 @@ def _preset(frozen: Frozen, response: Response) -> tuple[str, dict[str, Any]] | 
 def _unit_of_task(contents: Contents, response: Response) -> dict[str, str | None]:
     """Trained task -> the unit that it has its weight from; None: its weight is 1."""
     known = set(response.tasks)
-    units: dict[str, str | None] = dict(response.own)
+    units: dict[str, str | None] = dict(response.unit_of_task)
     trained = [task for task in contents.tasks if task not in contents.only_evaluated]
     for task in trained:
         unit = contents.unit_of(task)

@@ -14,7 +14,7 @@ from cotbal.report.figures import Axis, Point
 from cotbal.report.formatting import DASH, bracket, listed, number, plural, with_interval
 from cotbal.report.heat_maps import Cell, Look, heat_map
 from cotbal.report.map_frames import Frame
-from cotbal.report.pictures import picture
+from cotbal.report.map_images import map_image
 from cotbal.report.responses import Frozen, Measured
 from cotbal.report.scatter import Cloud, scatter
 from cotbal.report.tables import Table, pairs_table
@@ -82,13 +82,13 @@ def effect_map(response: Response) -> Markup:
 
     if max(len(units), len(scored)) > MANY:
         measurable = [task not in response.unmeasurable for task in scored]
-        return picture(frame, np.where(measurable, response.effects / limit, np.nan))
+        return map_image(frame, np.where(measurable, response.effects / limit, np.nan))
 
     def cell(i: int, j: int) -> Cell:
         unit, task = units[i], scored[j]
         effect = response.effect(unit, task)
         text = number(effect.value, 1, signed=True)
-        is_own = response.own.get(task) == unit
+        is_own = response.unit_of_task.get(task) == unit
         title = f"weight of {unit} on {task}: {with_interval(effect, 1, signed=True)} %"
         if is_own:
             title += ", its own weight"
@@ -103,7 +103,7 @@ def effect_map(response: Response) -> Markup:
 def own_plot(response: Response) -> Markup | None:
     """Effect of every task's own weight on its score, with the range of what other weights do."""
     points = []
-    for task, own_unit in response.own.items():
+    for task, own_unit in response.unit_of_task.items():
         if task in response.unmeasurable:
             continue
         i = response.scored.index(task)
@@ -118,16 +118,16 @@ def own_plot(response: Response) -> Markup | None:
 
 def own_sentence(response: Response) -> str:
     """How many own and cross effects differ from 0, and how large they are."""
-    own: list[Interval] = []
-    cross: list[Interval] = []
+    own_effects: list[Interval] = []
+    cross_effects: list[Interval] = []
     for task in response.scored:
         if task in response.unmeasurable:
             continue
         for unit in response.tasks:
-            is_own = response.own.get(task) == unit
-            (own if is_own else cross).append(response.effect(unit, task))
+            is_own = response.unit_of_task.get(task) == unit
+            (own_effects if is_own else cross_effects).append(response.effect(unit, task))
     parts = []
-    for name, effects in (("own effects", own), ("cross effects", cross)):
+    for name, effects in (("own effects", own_effects), ("cross effects", cross_effects)):
         if effects:
             clear = sum(effect.excludes() for effect in effects)
             size = np.median([abs(effect.value) for effect in effects])

@@ -214,7 +214,7 @@ def to_csv(response: Response) -> str:
     for unit in response.tasks:
         for task in response.scored:
             effect = response.effect(unit, task)
-            is_own = response.own.get(task) == unit
+            is_own = response.unit_of_task.get(task) == unit
             measurable = task not in response.unmeasurable
             bounds = [f"{value:.4f}" for value in (effect.value, effect.low, effect.high)]
             writer.writerow([unit, task, *bounds, int(is_own), int(measurable)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cotbal.balance import Balance
+from cotbal.balance.result import NOT_MEASURABLE
 from cotbal.report.comparison import BASELINE, OURS, Comparison
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.crowds import NAMED, some
@@ -15,6 +16,10 @@ from cotbal.report.responses import Measured
 from cotbal.report.tables import LEARN_FROM_PROBES
 from cotbal.scores.interval import SAMPLING_ONLY, Interval, hold_training, significance
 from cotbal.weightings import method_label
+
+SAME_TRAINING = "All weights are 1, so CoTBal and equal weights (EW) are the same training."
+NO_INTERVALS = "The weights have no intervals, because the table of scores holds no samples."
+NO_PROBES = "There are no weights, because no probe was planned here."
 
 
 def summary(
@@ -67,7 +72,7 @@ def _done(runs: Sequence[RunContents], noun: str) -> str:
 
 def _no_weights(contents: Contents) -> str:
     if contents.runs and not contents.probes:
-        return "There are no weights, because no probe was planned here."
+        return NO_PROBES
     return "The weights are not known yet: not every probe is done."
 
 
@@ -75,7 +80,7 @@ def _weights(balance: Balance) -> list[str]:
     if not balance.measurable:
         return [_not_measurable(balance)]
     if not balance.has_intervals:
-        return ["The weights have no intervals, because the table of scores holds no samples."]
+        return [NO_INTERVALS]
     weights = dict(zip(balance.units, balance.part("all"), strict=True))
     if not hold_training(weights.values()):
         return [_without_training_noise(balance.weights)]
@@ -111,7 +116,7 @@ def _not_measurable(balance: Balance) -> str:
         shares.append(f"{100 * share:.0f} % of the {name}")
     known = " and ".join(shares)
     return (
-        "The weights are not measurable here: keep equal weights, which is why all are 1. Only"
+        f"The weights are {NOT_MEASURABLE}, which is why all are 1. Only"
         f" {known} could be identified. More data in the minis, another model or other metrics may"
         " change that."
     )
@@ -151,7 +156,7 @@ def _finals(comparison: Comparison, balance: Balance | None) -> list[str]:
     if missing:
         return [f"Final models not trained yet: {listed(missing)}."]
     if balance and _all_equal(balance):
-        return ["All weights are 1, so CoTBal and equal weights (EW) are the same training."]
+        return [SAME_TRAINING]
     change = _change(comparison)
     if change is None:
         return []

@@ -230,11 +230,11 @@ def scores_table(contents: Contents, matrix: ScoreMatrix) -> Table:
     )
 
 
-def _own_scores_table(contents: Contents, matrix: ScoreMatrix, own: Sequence[str]) -> Table:
-    """One row per task instead of one per run; `own` names the run of each task."""
+def _own_scores_table(contents: Contents, matrix: ScoreMatrix, own_runs: Sequence[str]) -> Table:
+    """One row per task instead of one per run; `own_runs` names the run of each task."""
     rows_of_runs = {run: i for i, run in enumerate(matrix.runs)}
     rows = []
-    for j, (task, run) in enumerate(zip(matrix.tasks, own, strict=True)):
+    for j, (task, run) in enumerate(zip(matrix.tasks, own_runs, strict=True)):
         first = _score_cell(matrix.values[0, j])
         score = _score_cell(matrix.values[rows_of_runs[run], j]) if run in rows_of_runs else DASH
         rows.append((task, first, Strong(score)))

@@ -11,8 +11,9 @@ from cotbal.errors import CotbalError, near
 from cotbal.response.choice import MEAN, WORST, Choice, Guard
 from cotbal.response.coordinates import weights_at
 from cotbal.response.headroom import headroom
+from cotbal.response.local import local_predictions
 from cotbal.response.response import Response
-from cotbal.response.shapes import PerScore, PerTask, Place
+from cotbal.response.shapes import Coordinates, PerScore, PerTask
 from cotbal.response.solver import Derivatives, Point, Program, Smooth, maximise
 from cotbal.scores.interval import Interval
 
@@ -169,7 +170,7 @@ def _members(response: Response, name: str, expected: str) -> list[str]:
     """
     if name in response.scored:
         return [name]
-    members = [task for task in response.scored if response.own.get(task) == name]
+    members = [task for task in response.scored if response.unit_of_task.get(task) == name]
     if not members:
         raise CotbalError(
             f"{expected}; found {name!r}{near(name, response.scored)}", "unknown-task"
@@ -242,8 +243,8 @@ def _functions(problem: Problem) -> Smooth:
     guarded = list(problem.floors)
     floors = np.array(list(problem.floors.values()))
 
-    def at(place: Place) -> Derivatives:
-        local = problem.response.local(place)
+    def at(coordinates: Coordinates) -> Derivatives:
+        local = local_predictions(problem.response, coordinates)
         error, gradient, hessian = _smooth_error(local.variance, guarded)
         margins = (
             problem.margin * (error - SMOOTH) + floors - SLACK,
@@ -267,8 +268,8 @@ def _smooth_error(variance: Derivatives, scores: list[int]) -> Derivatives:
     error = np.sqrt(value + SMOOTH**2)
     gradient = first / (2 * error[:, None])
     hessian = second / (2 * error[:, None, None])
-    bend = np.einsum("ni,nj,n->nij", gradient, gradient, 1 / error)
-    return error, gradient, hessian - bend
+    correction = np.einsum("ni,nj,n->nij", gradient, gradient, 1 / error)
+    return error, gradient, hessian - correction
 
 
 def _functions_above_level(problem: Problem, scale: Scale) -> Smooth:
@@ -281,13 +282,13 @@ def _functions_above_level(problem: Problem, scale: Scale) -> Smooth:
     start = scale.start[goal]
 
     def at(point: Point) -> Derivatives:
-        place = point[:-1]
+        coordinates = point[:-1]
         level = point[-1]
-        change = problem.response.local(place).change
+        change = local_predictions(problem.response, coordinates).change
         scaled = (np.einsum("n,n...->n...", factor, part[goal]) for part in change)
         values, gradients, hessians = (
             np.concatenate([guards[1:], changes])
-            for guards, changes in zip(functions(place), scaled, strict=True)
+            for guards, changes in zip(functions(coordinates), scaled, strict=True)
         )
         above = slice(len(values) - len(goal), None)
         values[above] += start - level

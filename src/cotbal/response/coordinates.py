@@ -1,4 +1,4 @@
-"""Where a trial is: doublings of every weight, and how far it is from equal weights."""
+"""Where a trial is: doublings of every weight."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from jaxtyping import Float
 
 from cotbal.response.shapes import Basis, Features, PerTask
 
-LN2 = math.log(2)
 Point = Float[np.ndarray, "*trial task"]
 
 
@@ -25,43 +24,11 @@ def weights_at(z: PerTask) -> PerTask:
     return weights / weights.mean()
 
 
-def departure(z: Point) -> Float[np.ndarray, "*trial"]:
-    """Distance from equal weights: `T / ln 2 (log2 mean 2^z + log2 mean 2^-z)`.
-
-    It is `|z|^2` near 0, even and convex, and grows linearly far away, where a square would
-    predict absurd losses: on 512 mixtures between the corners of a simplex it predicts better than
-    the square (benchmarks/response_regmix.py).
-    """
-    size = z.shape[-1]
-    up = np.exp2(z).mean(axis=-1)
-    down = np.exp2(-z).mean(axis=-1)
-    both = np.log2(up) + np.log2(down)
-    return size / LN2 * both
-
-
-def departure_slopes(z: PerTask) -> tuple[PerTask, Float[np.ndarray, "task task"]]:
-    """First and second derivatives of `departure`."""
-    size = len(z)
-    up = _shares(z)
-    down = _shares(-z)
-    first = up - down
-    second = np.diag(up + down)
-    second -= np.outer(up, up)
-    second -= np.outer(down, down)
-    return size / LN2 * first, size * second
-
-
-def _shares(z: PerTask) -> PerTask:
-    """The weights with sum 1 at `z` doublings."""
-    weights = np.exp2(z)
-    return weights / weights.sum()
-
-
 def undetermined(slopes: Features, smallest: float = 1e-15) -> PerTask:
     """How much of each weight's effect trials leave open: 0 if they determine it, at most 1.
 
     Args:
-        slopes: place of every trial in the basis of `directions`.
+        slopes: coordinates of every trial in the basis of `directions`.
         smallest: relative to the largest, below which a direction counts as not tried.
     """
     basis = directions(slopes.shape[1] + 1)

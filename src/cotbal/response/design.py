@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Int
 
 from cotbal.errors import CotbalError
-from cotbal.response.coordinates import departure, directions, undetermined, weights_at
+from cotbal.response.coordinates import directions, undetermined, weights_at
+from cotbal.response.departure import joint_departure
 from cotbal.response.hadamard import hadamard, smallest_order
 from cotbal.response.response import UPPER
 from cotbal.response.shapes import Features, PerTask, TrialTask
@@ -106,11 +107,11 @@ class Design:
         return per_step / self.step
 
     def _features(self) -> Features:
-        """Place and departure of every trial, without the mean of its seed."""
+        """Coordinates and departure of every trial, without the mean of its seed."""
         means = self.signs.mean(axis=1, keepdims=True)
         z = (self.signs - means) * self.step
-        place = z @ directions(len(self.tasks))
-        features = np.column_stack([place, departure(z)])
+        coordinates = z @ directions(len(self.tasks))
+        features = np.column_stack([coordinates, joint_departure(z)])
         seeds = np.array(self.seeds)
         for seed in set(self.seeds):
             same = seeds == seed
@@ -184,18 +185,18 @@ def _rows(tasks: int, pairs: int) -> Signs:
     basis = directions(tasks)
     information = 1e-6 * np.eye(tasks - 1)
     for row in rows:
-        place = row @ basis
-        information += np.outer(place, place)
+        coordinates = row @ basis
+        information += np.outer(coordinates, coordinates)
     waiting = [*candidates]
     for _ in range(rest):
         inverse = np.linalg.inv(information)
-        places = [row @ basis for row in waiting]
-        gains = [place @ inverse @ place for place in places]
+        points = [row @ basis for row in waiting]
+        gains = [point @ inverse @ point for point in points]
         best = int(np.argmax(gains))
         row = waiting.pop(best)
         rows.append(row)
-        place = places[best]
-        information += np.outer(place, place)
+        point = points[best]
+        information += np.outer(point, point)
     return np.array(rows)
 
 

@@ -1,7 +1,8 @@
 """From trials to the response: what every weight does to every score, with noise and curvature.
 
 The relative change of a score against equal weights is `b . z + k D(z)`, with `z` the doublings of
-the weights and `D` their departure from equal weights. Trials of one training seed share a level.
+the weights and `D` their departure from equal weights (`cotbal.response.departure`). Trials of one
+training seed share a level.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import numpy as np
 from jaxtyping import Float
 
 from cotbal.errors import ScoresError
-from cotbal.response.coordinates import departure, directions, undetermined
+from cotbal.response.coordinates import directions, undetermined
+from cotbal.response.departure import joint_departure
 from cotbal.response.measurable import unmeasurable
+from cotbal.response.own_share import own_curvature
 from cotbal.response.regression import Curvature, Regression
 from cotbal.response.response import Response
-from cotbal.response.shapes import Features, OwnDirections, PerScore
+from cotbal.response.shapes import Features, PerScore, ScoreTask
 from cotbal.response.trials import Trials
 from cotbal.response.validation import held_out
 
@@ -49,6 +52,8 @@ def fit_response(trials: Trials, curvature: Curvature = "task") -> Response:
     level = _level(trials)
     regression = _regression(trials, level, curvature)
     _check_design(trials, regression)
+    curved = own_curvature(regression, _own(trials), z)
+    regression = regression.less(curved.explained)
     noise = regression.noise(regression.changes)
     estimates = regression.estimates(regression.changes)
     unexplained = regression.changes - regression.features @ estimates
@@ -61,11 +66,12 @@ def fit_response(trials: Trials, curvature: Curvature = "task") -> Response:
     return Response(
         tasks=trials.tasks,
         scored=trials.scored,
-        own=trials.own,
+        unit_of_task=trials.unit_of_task,
         level=level,
         trials=len(trials.seeds),
         reach=float(np.abs(z).max()),
         estimates=estimates.T,
+        departure=curved.departure,
         spread=np.linalg.inv(information),
         shrunk=shrunk,
         noise=noise.deviation,
@@ -108,7 +114,7 @@ def _regression(trials: Trials, level: PerScore, curvature: Curvature) -> Regres
     basis = directions(len(trials.tasks))
     features = z @ basis
     if curvature != "none":
-        features = np.column_stack([features, departure(z)])
+        features = np.column_stack([features, joint_departure(z)])
     _, blocks = np.unique(np.array(trials.seeds), return_inverse=True)
     percent = -100.0 if trials.lower_is_better else 100.0
     changes = trials.scores / level - 1
@@ -116,19 +122,19 @@ def _regression(trials: Trials, level: PerScore, curvature: Curvature) -> Regres
         features=features,
         changes=percent * changes,
         blocks=blocks,
-        own=_own_directions(trials),
+        own_directions=_own(trials) @ basis,
         curvature=curvature,
+        explained=np.zeros_like(changes),
     )
 
 
-def _own_directions(trials: Trials) -> OwnDirections:
-    """Direction of the task's own weight, by score; 0 where it has none."""
-    basis = directions(len(trials.tasks))
-    own = np.zeros((len(trials.scored), basis.shape[1]))
-    for name, unit in trials.own.items():
+def _own(trials: Trials) -> ScoreTask:
+    """1 where the task's weight is the score's own."""
+    own = np.zeros((len(trials.scored), len(trials.tasks)))
+    for name, unit in trials.unit_of_task.items():
         i = trials.scored.index(name)
         task = trials.tasks.index(unit)
-        own[i] = basis[task]
+        own[i, task] = 1
     return own
 
 

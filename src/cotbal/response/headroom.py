@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from cotbal.response.coordinates import LN2, departure
+from cotbal.response.departure import Departure
 from cotbal.response.response import UPPER, Response
 from cotbal.response.shapes import Covariance, PerScore, PerTask
 from cotbal.scores.interval import Interval
@@ -61,9 +61,10 @@ def headroom(response: Response, max_step: float) -> Headroom:
     best = _best_step(response, shares, max_step)
     gain = response.combined(best, shares)
     slopes, curves = _draws(response, shares)
-    steps = _maxima(slopes, curves, max_step)
+    departure = response.combined_departure(shares)
+    steps = _maxima(slopes, curves, departure, max_step)
     linear = np.einsum("nt,nt->n", steps, slopes)
-    gains = linear + curves * departure(steps)
+    gains = linear + curves * departure(steps)[:, 0]
     high = float(np.quantile(gains, UPPER))
     bounded = Interval(
         value=gain.value,
@@ -78,7 +79,8 @@ def _best_step(response: Response, shares: PerScore, max_step: float) -> PerTask
     slope = response.effects @ shares
     curve = response.curvature @ shares
     curves = np.array([curve])
-    [step] = _maxima(slope[None], curves, max_step)
+    departure = response.combined_departure(shares)
+    [step] = _maxima(slope[None], curves, departure, max_step)
     return step
 
 
@@ -108,29 +110,19 @@ def _student_t(covariance: Covariance, freedom: float) -> Float[np.ndarray, "dra
     return spread[:, None] * away
 
 
-def _maxima(slopes: DrawTask, curves: PerDraw, max_step: float) -> DrawTask:
+def _maxima(slopes: DrawTask, curves: PerDraw, departure: Departure, max_step: float) -> DrawTask:
     """Where `slope . z + curve D(z)` is largest with mean 0 and |z| at most `max_step`, by
     projected gradient ascent from the maximum for `D = |z|^2`.
     """
     steepness = np.linalg.norm(slopes, axis=1) / max_step
     least = 1e-3 * steepness + 1e-12
-    bend = np.maximum(-2 * curves, least)[:, None]
-    z = _projected(slopes / bend, max_step)
+    curvature = np.maximum(-2 * curves, least)[:, None]
+    z = _projected(slopes / curvature, max_step)
     for _ in range(STEPS):
-        pull = curves[:, None] * _departure_slopes(z)
-        gradient = slopes + pull / LN2
-        step = 0.5 * gradient / bend
+        gradient = slopes + curves[:, None] * departure.gradient(z)[:, 0]
+        step = 0.5 * gradient / curvature
         z = _projected(z + step, max_step)
     return z
-
-
-def _departure_slopes(z: DrawTask) -> DrawTask:
-    """`ln 2` times the gradients of `departure`."""
-    up = np.exp2(z)
-    down = np.exp2(-z)
-    rise = up / up.mean(axis=1, keepdims=True)
-    fall = down / down.mean(axis=1, keepdims=True)
-    return rise - fall
 
 
 def _projected(z: DrawTask, limit: float) -> DrawTask:

@@ -48,14 +48,14 @@ class Evidence:
         information: `X'X`, levels of the seeds removed.
         moments: `X'y`, by score.
         noise: standard deviation of one run, by score.
-        own: direction of the task's own weight in the basis, by score; 0 where it has none.
+        own_directions: of the task's own weight in the basis, by score; 0 where it has none.
         curved: whether the last coefficient is the curvature.
     """
 
     information: Covariance
     moments: Coefficients
     noise: PerScore
-    own: OwnDirections
+    own_directions: OwnDirections
     curved: bool
 
 
@@ -124,15 +124,15 @@ def _all_moments(
 
 def deviation_grid(evidence: Evidence, curves_differ: bool) -> list[Deviations]:
     """Deviations from far below the noise of a slope to far above the largest slopes seen."""
-    size = evidence.own.shape[1]
+    size = evidence.own_directions.shape[1]
     slopes = _levels(evidence, slice(0, size), 7)
     curves = [0.0]
     if evidence.curved and curves_differ:
         curves = _levels(evidence, slice(size, size + 1), 4)
-    own = [0.0]
-    if evidence.own.any():
-        own = slopes
-    return list(product(own, slopes, curves))
+    own_effects = [0.0]
+    if evidence.own_directions.any():
+        own_effects = slopes
+    return list(product(own_effects, slopes, curves))
 
 
 def _levels(evidence: Evidence, part: slice, count: int) -> list[float]:
@@ -251,12 +251,12 @@ def _batches(points: Grid, size: int) -> list[Grid]:
 
 def _pattern(evidence: Evidence) -> Pattern:
     """How the mean own effect and the mean curvature enter the coefficients of every score."""
-    scores, directions = evidence.own.shape
+    scores, directions = evidence.own_directions.shape
     tasks = directions + 1
     size = directions + evidence.curved
     pattern = np.zeros((scores, size, 1 + evidence.curved))
     slopes = pattern[:, :directions, 0]
-    slopes += evidence.own * tasks / max(directions, 1)
+    slopes += evidence.own_directions * tasks / max(directions, 1)
     if evidence.curved:
         pattern[:, directions, 1] = 1
     return pattern
@@ -264,15 +264,15 @@ def _pattern(evidence: Evidence) -> Pattern:
 
 def _prior_covariance(evidence: Evidence, deviations: Grid) -> GridCovariances:
     variances = deviations**2
-    own, cross, curve = variances.T[..., None, None, None]
-    scores, directions = evidence.own.shape
+    own_variance, cross_variance, curve_variance = variances.T[..., None, None, None]
+    scores, directions = evidence.own_directions.shape
     size = directions + evidence.curved
     prior = np.zeros((len(deviations), scores, size, size))
-    along_own = np.einsum("si,sj->sij", evidence.own, evidence.own)
+    along_own = np.einsum("si,sj->sij", evidence.own_directions, evidence.own_directions)
     slopes = prior[:, :, :directions, :directions]
-    slopes += cross * np.eye(directions)
-    slopes += (own - cross) * along_own
+    slopes += cross_variance * np.eye(directions)
+    slopes += (own_variance - cross_variance) * along_own
     if evidence.curved:
         of_curve = prior[:, :, directions:, directions:]
-        of_curve += curve
+        of_curve += curve_variance
     return prior

@@ -95,18 +95,25 @@ class Regression:
     """The regression of all scores on the weights.
 
     Attributes:
-        features: of every trial: its place in the basis of directions, then its departure.
-        changes: score of every trial, in % above the level of equal weights.
+        features: of every trial: its coordinates in the basis of directions, then the departure of
+            all weights.
+        changes: score of every trial, in % above the level of equal weights, without `explained`.
         blocks: number of the seed of every trial.
-        own: direction of the task's own weight in the basis, by score; 0 where it has none.
+        own_directions: of the task's own weight in the basis, by score; 0 where it has none.
         curvature: `task`: one per score, `shared`: the same for all, `none`.
+        explained: changes that other than the features explain.
     """
 
     features: Features
     changes: TrialScore
     blocks: Blocks
-    own: OwnDirections
+    own_directions: OwnDirections
     curvature: Curvature
+    explained: TrialScore
+
+    def less(self, explained: TrialScore) -> Regression:
+        """The regression of what is left to explain."""
+        return replace(self, changes=self.changes - explained, explained=explained)
 
     def within(self, values: TrialColumn) -> TrialColumn:
         """The values without the mean of their seed."""
@@ -143,6 +150,7 @@ class Regression:
             features=self.features[chosen],
             changes=self.changes[chosen],
             blocks=blocks,
+            explained=self.explained[chosen],
         )
 
     def shrink(self, members: Sequence[int], given: Shrunk | None = None) -> Shrunk:
@@ -155,35 +163,37 @@ class Regression:
         columns = list(members)
         changes = self.changes[:, columns]
         mean = changes.mean(axis=1, keepdims=True)
-        own = self.own[columns]
-        own_mean = own.mean(axis=0, keepdims=True)
+        directions = self.own_directions[columns]
+        mean_direction = directions.mean(axis=0, keepdims=True)
         known_common = given.common if given else None
         known_deviations = given.deviations if given else None
-        common = self._part(mean, own_mean, known_common)
+        common = self._part(mean, mean_direction, known_common)
         deviations = None
         if len(columns) > 1:
-            deviations = self._part(changes - mean, own - own_mean, known_deviations)
+            deviations = self._part(changes - mean, directions - mean_direction, known_deviations)
         return Shrunk(tuple(members), common, deviations)
 
-    def _part(self, changes: TrialColumn, own: OwnDirections, known: Part | None) -> Part:
+    def _part(self, changes: TrialColumn, directions: OwnDirections, known: Part | None) -> Part:
         if known is not None:
-            evidence = self._evidence(changes, own, known.noise)
+            evidence = self._evidence(changes, directions, known.noise)
             posterior = empirical_bayes(evidence, [known.posterior.deviations])
             return Part(posterior, known.noise, known.freedom)
         noise = self.noise(changes)
-        evidence = self._evidence(changes, own, noise.deviation)
+        evidence = self._evidence(changes, directions, noise.deviation)
         curves_differ = self.curvature == "task" and changes.shape[1] > 1
         grid = deviation_grid(evidence, curves_differ)
         posterior = empirical_bayes(evidence, grid)
         return Part(posterior, noise.deviation, float(noise.freedom[0]))
 
-    def _evidence(self, changes: TrialColumn, own: OwnDirections, noise: PerScore) -> Evidence:
+    def _evidence(
+        self, changes: TrialColumn, directions: OwnDirections, noise: PerScore
+    ) -> Evidence:
         features = self.within(self.features)
         values = self.within(changes)
         return Evidence(
             information=features.T @ features,
             moments=values.T @ features,
             noise=noise,
-            own=own,
+            own_directions=directions,
             curved=self.curvature != "none",
         )

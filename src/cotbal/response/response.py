@@ -8,9 +8,9 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
-from cotbal.response.coordinates import departure, departure_slopes, directions
+from cotbal.response.coordinates import directions
+from cotbal.response.departure import Departure
 from cotbal.response.regression import Shrunk
 from cotbal.response.shapes import (
     Basis,
@@ -20,28 +20,13 @@ from cotbal.response.shapes import (
     Covariances,
     PerScore,
     PerTask,
-    Place,
     TaskScore,
 )
-from cotbal.response.solver import Derivatives
 from cotbal.response.student import t_quantile
 from cotbal.response.validation import Check
 from cotbal.scores.interval import TAIL, Interval
 
 UPPER = 1 - TAIL / 100  # probability below the upper bound of an interval
-
-
-@dataclass(frozen=True)
-class Local:
-    """Values, gradients and Hessians, by score, around a place in the basis of directions.
-
-    Attributes:
-        change: predicted change.
-        variance: squared standard error of it.
-    """
-
-    change: Derivatives
-    variance: Derivatives
 
 
 @dataclass(frozen=True)
@@ -59,6 +44,7 @@ class Response:
         level: score at equal weights.
         trials: number of trials behind it.
         reach: largest doubling of a weight among the trials.
+        departure: from equal weights, by score, which the curvature is multiplied with.
         estimates: coefficients by least squares.
         spread: their covariance for a noise of 1.
         shrunk: coefficients shrunk by empirical Bayes, on which predictions and choices rest: those
@@ -74,10 +60,11 @@ class Response:
 
     tasks: tuple[str, ...]
     scored: tuple[str, ...]
-    own: Mapping[str, str]
+    unit_of_task: Mapping[str, str]
     level: PerScore
     trials: int
     reach: float
+    departure: Departure
     estimates: Coefficients
     spread: Covariance
     shrunk: tuple[Shrunk, ...]
@@ -147,7 +134,7 @@ class Response:
         are only guarded; all, where no score is that of a task with a weight.
         """
         measurable = [name for name in self.scored if name not in self.unmeasurable]
-        return tuple(name for name in measurable if name in self.own) or tuple(measurable)
+        return tuple(name for name in measurable if name in self.unit_of_task) or tuple(measurable)
 
     @property
     def effects(self) -> TaskScore:
@@ -237,13 +224,17 @@ class Response:
     def changes(self, z: PerTask) -> PerScore:
         """Predicted change of every score at `z` doublings."""
         linear = z @ self.effects
-        return linear + self.curvature * departure(z)
+        return linear + self.curvature * self.departure(z)
 
     def errors(self, z: PerTask) -> PerScore:
         """Standard errors of `changes`: how far the mean over many runs may be from it."""
-        features = self._features(z)
-        variances = np.einsum("i,sij,j->s", features, self.covariance, features)
-        return np.sqrt(variances)
+        features = self.features(z, self.departure)
+        variances = np.einsum("si,sij,sj->s", features, self.covariance, features)
+        return np.sqrt(variances + self._share_errors(z) ** 2)
+
+    def _share_errors(self, z: PerTask) -> PerScore:
+        """What one standard error of the share of own weights in the curvature changes."""
+        return self.departure.error * self.curvature * self.departure.excess(z)
 
     def prediction(self, z: PerTask, score: str) -> Interval:
         """Change of one score at `z` doublings, averaged over many runs, 95 % interval."""
@@ -259,63 +250,22 @@ class Response:
 
     def combined_error(self, z: PerTask, shares: PerScore) -> float:
         """Standard error of that weighted sum."""
-        features = self._features(z)
+        [features] = self.features(z, self.combined_departure(shares))
         covariance, _ = self.combination(shares)
         variance = features @ covariance @ features
-        return float(np.sqrt(variance))
+        of_share = shares @ self._share_errors(z)
+        return float(np.sqrt(variance + of_share**2))
 
-    def local(self, place: Place) -> Local:
-        """Predicted changes of all scores and their variances, with derivatives, at a place in the
-        basis of directions.
-        """
-        basis = self.basis
-        z = basis @ place
-        first, second = departure_slopes(z)
-        first = basis.T @ first
-        second = basis.T @ second @ basis
-        slopes = self.mean[:, : len(place)]
-        linear = slopes @ place
-        bend = self.curvature
-        change = (
-            linear + bend * departure(z),
-            slopes + bend[:, None] * first,
-            bend[:, None, None] * second,
-        )
-        variance = self._local_variance(z, first, second)
-        return Local(change, variance)
+    def combined_departure(self, shares: PerScore) -> Departure:
+        """That of a weighted sum of scores."""
+        pulls = shares * self.curvature
+        return self.departure.combined(pulls if pulls.any() else shares)
 
-    def _local_variance(
-        self, z: PerTask, first: Place, second: Float[np.ndarray, "direction direction"]
-    ) -> Derivatives:
-        """Variances of the predicted changes with their derivatives.
-
-        Args:
-            z: doublings.
-            first, second: derivatives of the departure in the basis of directions.
-        """
-        size = len(first)
-        covariance = self.covariance
-        features = self._features(z)
-        products = covariance @ features
-        value = products @ features
-        # The gradient of the features is the identity, and below it that of the departure.
-        gradient = 2 * products[:, :size]
-        hessian = 2 * covariance[:, :size, :size]
-        if not self.curved:
-            return value, gradient, hessian
-        of_curve = 2 * products[:, -1:]
-        gradient += of_curve * first
-        mixed = 2 * covariance[:, :size, -1:] * first
-        squared = 2 * covariance[:, -1:, -1:] * np.outer(first, first)
-        hessian += mixed
-        hessian += mixed.transpose(0, 2, 1)
-        hessian += squared
-        hessian += of_curve[:, :, None] * second
-        return value, gradient, hessian
-
-    def _features(self, z: PerTask) -> Coefficient:
-        place = z @ self.basis
-        return np.append(place, departure(z)) if self.curved else place
+    def features(self, z: PerTask, departure: Departure) -> Coefficients:
+        """What the coefficients of every score are multiplied with: coordinates and departure."""
+        departures = departure(z)
+        coordinates = np.tile(z @ self.basis, (len(departures), 1))
+        return np.column_stack([coordinates, departures]) if self.curved else coordinates
 
     def to_json(self) -> dict[str, Any]:
         """Every estimate with its interval, noise and out-of-sample error, by task."""
@@ -326,13 +276,17 @@ class Response:
         return {
             "tasks": list(self.tasks),
             "scored": list(self.scored),
-            "own": dict(self.own),
+            "unit_of_task": dict(self.unit_of_task),
             "mean_over": list(self.counted),
             "trials": self.trials,
             "level": self._by_score(self.level),
             "slopes": slopes,
             "effects": effects,
             "curvature": curvature,
+            "own_share_of_curvature": {
+                "value": self.departure.share,
+                "error": self.departure.error,
+            },
             "noise": self._by_score(self.noise),
             "freedom": self.freedom,
             "out_of_sample": {

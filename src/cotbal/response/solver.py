@@ -44,7 +44,7 @@ class Program:
         """
         derivatives = self.functions(point)
         total, gradient, hessian = (-sharpness * part[0] for part in derivatives)
-        inside, slopes, bends = (part[1:] for part in derivatives)
+        inside, slopes, curvatures = (part[1:] for part in derivatives)
         linear = self.limits - self.rows @ point
         if linear.min() <= 0 or inside.min(initial=1.0) <= 0:
             return float("inf"), gradient, hessian
@@ -56,7 +56,7 @@ class Program:
         gradient += rows.sum(axis=0)
         hessian += slopes.T @ slopes
         hessian += rows.T @ rows
-        hessian -= np.einsum("n,nij->ij", 1 / inside, bends)
+        hessian -= np.einsum("n,nij->ij", 1 / inside, curvatures)
         return float(total), gradient, hessian
 
 

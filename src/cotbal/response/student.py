@@ -90,11 +90,11 @@ def _continued_fraction(a: float, b: float, x: float) -> float:
 
 def _terms(a: float, b: float, x: float, m: int) -> tuple[float, float]:
     """The partial numerators `2 m` and `2 m + 1` of the continued fraction."""
-    place = a + 2 * m
+    base = a + 2 * m
     even = m * (b - m) * x
-    even /= (place - 1) * place
+    even /= (base - 1) * base
     odd = -(a + m) * (a + b + m) * x
-    odd /= place * (place + 1)
+    odd /= base * (base + 1)
     return even, odd
 
 

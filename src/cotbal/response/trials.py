@@ -51,7 +51,7 @@ class Trials:
     units: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def own(self) -> dict[str, str]:
+    def unit_of_task(self) -> dict[str, str]:
         """Scored task -> the entry of `tasks` that holds its weight; without those that are only
         evaluated.
         """

@@ -60,17 +60,20 @@ def held_out(regression: Regression, shrunk: Sequence[Shrunk], z: TrialTask) -> 
     """Leave out a trial and its mirror image (or one trial where there is none), fit the others,
     predict the pair; trials with equal weights stay, they hold the level.
 
-    More than 40 groups are left out several at a time. The noise, and how far effects scatter
-    before the trials, are those of all trials; everything else is estimated again.
+    More than 40 groups are left out several at a time. The noise, how far effects scatter before
+    the trials, and the share of the own weight in the curvature are those of all trials; everything
+    else is estimated again.
     """
     groups = _groups(regression, z)
     folds = _folds(groups)
+    explained = regression.explained
+    changes = regression.changes + explained
     predicted, observed = [], []
     for fold in folds:
         rest = np.setdiff1d(np.arange(len(z)), fold)
         fitted = _fitted(regression, shrunk, rest)
-        predicted.append(_moved(fitted, regression.blocks, fold, rest))
-        observed.append(_moved(regression.changes, regression.blocks, fold, rest))
+        predicted.append(_moved(fitted + explained, regression.blocks, fold, rest))
+        observed.append(_moved(changes, regression.blocks, fold, rest))
     return Check(
         predicted=np.concatenate(predicted),
         observed=np.concatenate(observed),

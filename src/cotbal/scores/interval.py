@@ -161,6 +161,8 @@ def _bound(
     missing = np.isnan(resampled)
     with_zeros = np.where(missing, 0.0, resampled)
     plain = np.percentile(with_zeros, percent, axis=0)
+    if not missing.any():
+        return np.asarray(plain)
     filled = np.where(missing, beyond, resampled)
     nearest = np.percentile(filled, percent, axis=0, method=inward)
     return np.where(missing.any(axis=0), nearest, plain)

@@ -183,11 +183,8 @@ def mean_matrix(matrices: Sequence[ScoreMatrix]) -> ScoreMatrix:
         raise ScoresError(
             "expected the tables of all seeds to have the same runs; found others", "other-runs"
         )
-    parts = []
-    for run in runs:
-        trainings = [matrix.rows([run]) for matrix in matrices]
-        parts.append(stacked(trainings))
-    return row_means(runs, parts)
+    rows = np.arange(len(matrices) * len(runs)).reshape(len(matrices), -1)
+    return row_means(runs, stacked(matrices), rows.T.tolist())
 
 
 def require_same_samples(matrices: Sequence[ScoreMatrix]) -> None:
@@ -216,6 +213,8 @@ def require_same_samples(matrices: Sequence[ScoreMatrix]) -> None:
 def stacked(parts: Sequence[ScoreMatrix]) -> ScoreMatrix:
     """The rows of all parts under each other; the parts have the same tasks and samples."""
     first = parts[0]
+    if len(parts) == 1:
+        return first
     samples = {}
     for task, column in first.samples.items():
         values = np.concatenate([part.samples[task].values for part in parts])
@@ -227,14 +226,23 @@ def stacked(parts: Sequence[ScoreMatrix]) -> ScoreMatrix:
     return ScoreMatrix(tuple(runs), first.tasks, values, samples)
 
 
-def row_means(names: Sequence[str], parts: Sequence[ScoreMatrix]) -> ScoreMatrix:
-    """One row per part, called `names`: the mean over its rows, sample by sample."""
+def row_means(
+    names: Sequence[str], matrix: ScoreMatrix, groups: Sequence[Sequence[int]]
+) -> ScoreMatrix:
+    """One row per group of rows, called `names`: the mean over the group, sample by sample."""
+    firsts = [rows[0] for rows in groups]
+    larger = {row: list(rows) for row, rows in enumerate(groups) if len(rows) > 1}
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        means = values[firsts]
+        for row, rows in larger.items():
+            means[row] = values[rows].mean(axis=0)
+        return means
+
     samples = {}
-    for task, column in parts[0].samples.items():
-        values = np.stack([part.samples[task].values.mean(axis=0) for part in parts])
-        samples[task] = replace(column, values=values)
-    values = np.stack([part.values.mean(axis=0) for part in parts])
-    return ScoreMatrix(tuple(names), parts[0].tasks, values, samples)
+    for task, column in matrix.samples.items():
+        samples[task] = replace(column, values=mean(column.values))
+    return ScoreMatrix(tuple(names), matrix.tasks, mean(matrix.values), samples)
 
 
 def read_scores(path: Path) -> ScoreMatrix:

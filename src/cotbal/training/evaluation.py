@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from transformers import AutoConfig, GenerationConfig
@@ -29,7 +29,20 @@ from cotbal.training.run_paths import RunPaths
 
 AnyCollator = Collator | QuestionCollator
 Report = Callable[[Mapping[int, str]], None]  # answers since the last report, by index of their row
-Answer = Callable[[Sequence[Row], Report], list[str]]
+Share = TypeVar("Share")  # prompts that are answered together
+Batch = TypeVar("Batch")
+
+
+class Shares(Protocol):
+    """Shares of the questions that several processes take from one queue."""
+
+    def taken(self, count: int) -> Iterator[int]:
+        """Of so many shares those that this process answers; each was answered when the next one
+        is asked for.
+        """
+
+    def received(self) -> Mapping[int, str]:
+        """The answers of the other processes afterwards, by index of their row."""
 
 
 def answerer(
@@ -38,12 +51,14 @@ def answerer(
     ranks: Ranks,
     images: Path | None = None,
     features: ImageFeatures | None = None,
-) -> Answer:
+    queue: Shares | None = None,
+) -> Answerer:
     """Load a checkpoint; the result answers rows with the settings of the recipe.
 
     Args:
         images: root of image names; by default that of the recipe.
         features: keeps what the vision tower computes; None encodes images in every batch.
+        queue: which shares this process answers; None for every one of its rank.
     """
     model, processor = vlm.load(checkpoint, recipe.model.dtype, recipe.model.remote_code)
     device_model: Any = model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -63,9 +78,8 @@ def answerer(
             else "answers: images are computed once for all questions on them"
         )
     workers = processes(recipe.resources.dataloader_workers)
-    return Answerer(
-        device_model, collator, recipe.file.generation, ranks, workers, shared=reason is None
-    )
+    settings = recipe.file.generation
+    return Answerer(device_model, collator, settings, ranks, workers, reason is None, queue)
 
 
 @dataclass(frozen=True)
@@ -75,6 +89,8 @@ class Answerer:
     Attributes:
         workers: processes per rank that make the next batches meanwhile.
         shared: compute images once for all questions on them, where `obstacle` permits it.
+        queue: which batches this process answers, instead of those of its rank; they are not made
+            ahead then.
     """
 
     model: Any
@@ -83,35 +99,51 @@ class Answerer:
     ranks: Ranks = ALONE
     workers: int = 0
     shared: bool = False
+    queue: Shares | None = None
 
     def __call__(self, rows: Sequence[Row], report: Report) -> list[str]:
         """The answers, in the order of `rows`."""
-        asked = prompts(self.collator, rows)
         answers: dict[int, str] = {}
-        for some in self._shared(asked) if self.shared else self._plain(asked):
+        for some in self.some(rows):
             answers |= some
             report(some)
-        for part in self.ranks.gathered(answers):
+        others = self.ranks.gathered(answers) if self.queue is None else [self.queue.received()]
+        for part in others:
             answers |= part
         return [answers[i] for i in range(len(rows))]
 
+    def some(self, rows: Sequence[Row]) -> Iterator[dict[int, str]]:
+        """The answers of this process by index of their row, as they come."""
+        asked = prompts(self.collator, rows)
+        return self._shared(asked) if self.shared else self._plain(asked)
+
     def _plain(self, asked: Sequence[Prompt]) -> Iterator[dict[int, str]]:
         """By `generate`, each row with its images."""
-        shares = self._batches(asked)[self.ranks.rank :: self.ranks.size]
-        return self._generated(shares)
+        for share, batch in self._made(self._batches(asked), self._inputs):
+            yield _by_index(share, self._generate(batch))
 
     def _shared(self, asked: Sequence[Prompt]) -> Iterator[dict[int, str]]:
         """By `Decoder`, or by `generate` where the prompts cannot be taken apart."""
-        size, ranks = self.settings.batch_size, self.ranks
-        shares = waves(asked, self.collator.processor.image_token, size)[ranks.rank :: ranks.size]
-        batches = made(shares, partial(prefixed, self.collator), self.workers)
+        size = self.settings.batch_size
+        shares = waves(asked, self.collator.processor.image_token, size)
         decode = Decoder(self.model, self.settings.max_new_tokens, size)
-        for share, batch in zip(shares, batches, strict=True):
+        for share, batch in self._made(shares, partial(prefixed, self.collator)):
             if batch is None:
                 yield from self._generated(self._batches(list(chain(*share))))
                 continue
             for some, tokens in decode(batch):
                 yield _by_index(some, self._texts(tokens))
+
+    def _made(
+        self, shares: Sequence[Share], make: Callable[[Share], Batch]
+    ) -> Iterator[tuple[Share, Batch]]:
+        """The shares that this process answers, and what `make` makes of them."""
+        if self.queue is None:
+            mine = shares[self.ranks.rank :: self.ranks.size]
+            yield from zip(mine, made(mine, make, self.workers), strict=True)
+            return
+        for number in self.queue.taken(len(shares)):
+            yield shares[number], make(shares[number])
 
     def _batches(self, asked: Sequence[Prompt]) -> list[list[Prompt]]:
         """Rows with long answers first, and rows of like length together: a batch of `generate`

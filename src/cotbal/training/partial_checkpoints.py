@@ -22,7 +22,7 @@ def mark_complete(checkpoint: Path) -> None:
 
 def last_complete(directory: Path) -> Path | None:
     """The newest partial checkpoint that is as it was written. Those cut off are removed, and
-    damaged ones are put aside under other names.
+    damaged ones are archived.
     """
     for checkpoint in sorted(directory.glob("checkpoint-*"), key=step_of, reverse=True):
         if not (checkpoint / COMPLETE).exists():
@@ -30,12 +30,12 @@ def last_complete(directory: Path) -> Path | None:
         elif is_whole(checkpoint):
             return checkpoint
         else:
-            aside = put_aside(checkpoint)
-            print(f"{checkpoint}: not as it was written; put aside as {aside.name}")
+            archived = archive_damaged(checkpoint)
+            print(f"{checkpoint}: not as it was written; archived as {archived.name}")
     return None
 
 
-def put_aside(checkpoint: Path) -> Path:
+def archive_damaged(checkpoint: Path) -> Path:
     """Rename a damaged checkpoint, so that no training resumes from it."""
     return archive(checkpoint.rename(checkpoint.with_name(f"damaged-{checkpoint.name}")))
 

@@ -35,6 +35,7 @@ class RunPaths:
     partial = Below("partial")  # checkpoints inside the training, to resume from
     trained = Below("trained.json")  # written after the trained model is on disk
     answers = Below("answers")  # of an evaluation that is not finished
+    queue = Below("answers/queue.json")  # of questions that other processes may answer too
     outcome = Below("outcome.json")  # written last: a run with it is done
     failure = Below("failure.json")  # why the run failed; removed when it is retried
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from cotbal.balance.contribution import contribution, inward, mean_per_unit, nan_mean, outward
+from cotbal.balance.contribution import contribution, inward, nan_mean, outward
 from helpers.balance_cases import healthy, plain_contribution, plain_inward, plain_outward
 
 NAN = float("nan")
@@ -90,14 +90,7 @@ def test_a_group_receives_the_mean_over_its_tasks() -> None:
     full = np.array([[0.3, 30.0, 0.3], [0.2, 15.0, 0.6]])
     per_task = contribution(full, mini, unit_of_task, np.ones(3, dtype=bool))
     np.testing.assert_allclose(per_task, [[1, 1, 0.25], [0.5, 0.25, 1]])
-    np.testing.assert_allclose(mean_per_unit(per_task, unit_of_task, 2), [[1, 0.25], [0.375, 1]])
-
-
-def test_a_group_rests_on_those_of_its_tasks_that_are_identified() -> None:
-    per_task = np.array([[1.0, NAN, 0.25], [0.5, NAN, 1.0]])
-    np.testing.assert_allclose(
-        mean_per_unit(per_task, np.array([0, 0, 1]), 2), [[1, 0.25], [0.5, 1]]
-    )
+    np.testing.assert_allclose(nan_mean(per_task[:, :2]), [1, 0.375])
 
 
 @pytest.mark.filterwarnings("error")

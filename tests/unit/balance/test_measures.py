@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 
@@ -15,13 +17,17 @@ from helpers.balance_cases import (
 )
 
 
-def measured(scores: np.ndarray, unit_of_task: list[int]) -> Measures:
+def measured(
+    scores: np.ndarray, unit_of_task: list[int], has_gain: list[bool] | None = None
+) -> Measures:
     """Row 0 is the mini probe, row 1 + u the probe of unit u; resamples first, if any."""
     units = [f"u{unit}" for unit in unit_of_task]
     tasks = tuple(f"t{task}" for task in range(len(units)))
     runs = ("mini", *(f"full:{unit}" for unit in dict.fromkeys(units)))
     table = scores.reshape(-1, len(runs), len(tasks))[0]
     probes = read_probes(ScoreMatrix(runs, tasks, table), dict(zip(tasks, units, strict=True)))
+    if has_gain is not None:
+        probes = replace(probes, has_gain=np.array(has_gain))
     return measure(scores, probes)
 
 
@@ -56,6 +62,12 @@ def test_a_group_is_averaged_inside_and_is_no_other_to_itself() -> None:
     np.testing.assert_allclose(measures.outward, [0.25, 0.375])
     np.testing.assert_allclose(measures.inward, [0.375, 0.25])
     np.testing.assert_allclose(measures.difficulty, [2 / 3, 2 / 3])
+
+
+def test_a_group_rests_on_those_of_its_tasks_that_are_identified() -> None:
+    values = np.array([[0.1, 10.0, 0.2], [0.3, 10.0, 0.3], [0.2, 15.0, 0.6]])
+    measures = measured(values, [0, 0, 1], [True, False, True])
+    np.testing.assert_allclose(measures.contribution, [[1, 0.25], [0.5, 1]])
 
 
 def test_the_scale_of_one_tasks_metric_cancels() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -59,15 +61,18 @@ def test_runs_that_were_trained_once_show_nothing() -> None:
 def test_draws_have_the_deviation_and_do_not_depend_on_the_order() -> None:
     noise = training_noise([np.array([[0.3, 0.5], [0.4, 0.8]])], np.ones(2))
     assert noise is not None
-    draws = noise.draw(("r", "s"), ("a", "b"), 4000, (0, 0))
+
+    def draw(index: int, runs: Sequence[str], seed: int = 0) -> np.ndarray:
+        return noise.draw(index, "ab"[index], runs, 4000, (0, seed))
+
+    draws = np.stack([draw(0, ("r", "s")), draw(1, ("r", "s"))], axis=-1)
     inflated = noise.freedom / (noise.freedom - 2)  # variance of Student's t
     np.testing.assert_allclose(
         draws.var(axis=0), np.tile(noise.deviation**2 * inflated, (2, 1)), rtol=0.15
     )
-    swapped = noise.draw(("s", "r"), ("a", "b"), 4000, (0, 0))
-    np.testing.assert_array_equal(swapped[:, ::-1], draws)
-    other = noise.draw(("r", "s"), ("a", "b"), 4000, (0, 1))
-    assert abs(np.corrcoef(other[:, 0, 0], draws[:, 0, 0])[0, 1]) < 0.1
+    np.testing.assert_array_equal(draw(1, ("s", "r"))[:, ::-1], draws[:, :, 1])
+    other = draw(0, ("r", "s"), seed=1)
+    assert abs(np.corrcoef(other[:, 0], draws[:, 0, 0])[0, 1]) < 0.1
 
 
 def test_replicates_are_averaged_and_widen_the_intervals() -> None:
@@ -90,7 +95,7 @@ def test_more_replicates_make_the_baseline_surer() -> None:
     few, many = (read_probes(replicated_minis(sampled(), k, 0.05, 3)) for k in (2, 12))
     assert few.noise is not None
     assert many.noise is not None
-    spread = {k: p.draw_training(3000, (0, 0))[:, 0, 0].std() for k, p in ((2, few), (12, many))}
+    spread = {k: p.draw_training(0, [0], 3000, (0, 0)).std() for k, p in ((2, few), (12, many))}
     np.testing.assert_allclose(
         spread[12] / many.noise.deviation[0],
         spread[2] / few.noise.deviation[0] * np.sqrt(2 / 12),
@@ -117,7 +122,7 @@ def test_the_base_checkpoint_has_no_noise_of_training() -> None:
     )
     values = [[0.1, 0.2], [0.6, 0.3], [0.2, 0.8], [0.3, NAN], [0.36, NAN], [NAN, 0.6], [NAN, 0.5]]
     probes = read_probes(ScoreMatrix(runs, ("a", "b"), np.array(values)))
-    draws = probes.draw_training(50, (0, 0))
+    draws = probes.draw_training(0, range(len(probes.scores.runs)), 50, (0, 0))
     assert not draws[:, probes.baseline].any()
     assert draws[:, probes.givers].all()
     assert probes.trainings.tolist() == [1, 1, 1, 2, 2]

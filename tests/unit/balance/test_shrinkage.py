@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cotbal.balance import Settings, balance
-from cotbal.balance.shrinkage import shrink
+from cotbal.balance.shrinkage import Shrinkage, shrink
 from cotbal.errors import ScoresError
 from helpers.balance_cases import right_or_wrong, table, with_samples
 from helpers.errors import raises
@@ -57,14 +57,16 @@ def test_noisy_entries_move_more() -> None:
 
 
 def test_unknown_columns_stay_unknown_and_resamples_are_shrunk_one_by_one() -> None:
-    _, seen = square(4, 0.1, 0.1, 3)
-    seen[:, 2] = np.nan
-    variances = np.full((4, 4), 0.01)
-    variances[:, 2] = np.nan
-    many = shrink(np.stack([seen, 2 * seen]), variances)
-    np.testing.assert_array_equal(np.isnan(many[0]), np.isnan(seen))
-    np.testing.assert_allclose(many[0], shrink(seen, variances))
-    np.testing.assert_allclose(many[1], shrink(2 * seen, variances))
+    many = np.stack([square(4, 0.1, 0.1, seed)[1] for seed in range(5)])
+    many[:, :, 2] = np.nan
+    shrinkage = Shrinkage(lambda: enumerate(np.moveaxis(many, 2, 0)), units=4)
+    np.testing.assert_allclose(shrinkage.variances, many.var(axis=0))
+    columns = [shrinkage.pulled(receiver, many[:, :, receiver]) for receiver in range(4)]
+    pulled = np.stack(columns, axis=-1)
+    np.testing.assert_array_equal(np.isnan(pulled), np.isnan(many))
+    for before, after in zip(many, pulled, strict=True):
+        np.testing.assert_allclose(after, shrink(before, shrinkage.variances))
+        assert np.ptp(after[:, 0]) < np.ptp(before[:, 0])
 
 
 def test_balance_with_shrinking_has_weights_closer_to_one() -> None:

@@ -167,7 +167,7 @@ class TestSeeds:
         def spread(*sources: Noise) -> float:
             draws = probes.resample(4000, 0, sources)
             assert draws is not None
-            return float(draws[:, 1, 0].std())
+            return float(draws(0, [1]).std())
 
         assert spread() == pytest.approx(0, abs=1e-12)
         both = np.hypot(spread("samples"), spread("training"))

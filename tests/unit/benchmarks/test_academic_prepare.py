@@ -23,7 +23,7 @@ from cotbal.data.checks.check import check_mixture
 from cotbal.errors import CotbalError, DataError
 from cotbal.recipe.recipe import load_recipe
 from helpers import raw_releases as raw_files
-from helpers.errors import raises
+from helpers.errors import a_line_names, raises
 from helpers.shell import cotbal
 
 TASKS = [
@@ -81,8 +81,8 @@ def add_captions(directory: Path) -> None:
 
 def test_the_command_makes_a_benchmark_that_check_accepts(raw: Path, tmp_path: Path) -> None:
     output = cotbal("prepare", "academic", raw, tmp_path / "out")
-    assert "differs  VQAv2 train: -82,781 records, -443,754 turns than expected" in output
-    assert "1 of 26" in output
+    assert a_line_names(output, "differs", "VQAv2 train", "-82,781 records", "-443,754 turns")
+    assert a_line_names(output, "1 of 26")
     add_captions(tmp_path / "out")
     checked = cotbal("check", tmp_path / "out/recipe.yaml")
     assert "no errors" in checked
@@ -233,12 +233,11 @@ def test_all_that_is_absent_is_named_at_once_and_what_is_there_too(
     with raises(DataError, "missing-file") as caught:
         prepare("VQAv2", "GQA", "ShareGPT", source=tmp_path / "few")
     message = str(caught.value)
-    assert f"not found in {tmp_path / 'few'}: VQAv2 train\n" in message
+    assert a_line_names(message, tmp_path / "few", "VQAv2 train")
     assert "visualqa.org" in message
     assert "VQAv2 validation" not in message
-    assert (
-        f"not found in {tmp_path / 'few'}: ShareGPT train\n  mix665k: needs liuhaotian/" in message
-    )
+    assert a_line_names(message, tmp_path / "few", "ShareGPT train")
+    assert a_line_names(message, "mix665k", "liuhaotian/")
     assert "hf download anon8231489123/ShareGPT_Vicuna_unfiltered" in message
     assert message.endswith("--tasks GQA")
     assert not list((tmp_path / "out").rglob("*.jsonl"))

@@ -10,7 +10,7 @@ import pytest
 
 from cotbal.benchmarks.academic.vqav2_server import read_questions, write_submission
 from cotbal.errors import DataError
-from helpers.errors import raises
+from helpers.errors import names_all, raises
 from helpers.raw_releases import vqav2_server
 
 
@@ -25,10 +25,9 @@ def test_the_questions_are_those_of_test_dev_as_in_training(tmp_path: Path) -> N
     assert questions.asked[0].image == "coco/test2015/COCO_test2015_000000000009.jpg"
     assert questions.asked[0].text == "Is it 1?\nAnswer the question using a single word or phrase."
     assert questions.ids == (9000, 12000, 9001)
-    assert questions.remarks == (
-        "test-dev: 2 questions, 107,394 expected",
-        "test2015: 3 questions, 447,793 expected",
-    )
+    of_dev, of_all = questions.remarks
+    assert names_all(of_dev, "test-dev", 2, "107,394")
+    assert names_all(of_all, "test2015", 3, "447,793")
 
 
 def test_the_file_has_an_answer_to_everything_that_is_asked_of_test2015(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 from cotbal.errors import CotbalError, RunError
 from cotbal.scores.matrix import read_measured
 from helpers.commands import Command
+from helpers.errors import a_line_names
 from helpers.judge_server import KEY, JudgeServer, breaks_off, fails, hangs, marks, says
 from helpers.pipeline_fakes import EXECUTOR, write_mixture
 from helpers.run_directory_page import differences, example
@@ -256,10 +257,11 @@ def test_a_judge_who_sees_nothing_is_remarked_on(
     cotbal: Command, server: JudgeServer, tmp_path: Path
 ) -> None:
     path = answers(tmp_path / "a.jsonl", context="")
-    assert (
-        "6 of 6 answers are about an image and have no `context`"
-        in cotbal("judge", path, "--model", "m", "--dry-run").out
-    )
+    shown = cotbal("judge", path, "--model", "m", "--dry-run").out
+    assert a_line_names(shown, "warning", "6 of 6", "`context`")
+    described = answers(tmp_path / "b.jsonl")
+    shown = cotbal("judge", described, "--model", "m", "--dry-run").out
+    assert not a_line_names(shown, "`context`")
 
 
 def test_what_was_left_out_is_counted(cotbal: Command, server: JudgeServer, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from cotbal.errors import CotbalError, DataError, RunError, RunsFailed
 from cotbal.jobs.executors import JobHandle, record_handle
 from helpers import tiny_vlm
 from helpers.commands import Command
+from helpers.errors import a_line_names
 from helpers.raw_releases import drawing, vqav2_server
 
 
@@ -60,7 +61,7 @@ def setup(made: Setup, tmp_path: Path) -> Setup:
 def test_answers_become_the_file_for_the_server(setup: Setup, cotbal: Command) -> None:
     ended = cotbal("submission", setup.run, "--raw", setup.raw)
     assert ended.code == 0, ended.err
-    assert "warning  test-dev: 2 questions, 107,394 expected" in ended.out
+    assert a_line_names(ended.out, "warning", "test-dev", 2, "107,394")
     assert "runs/final/cotbal: " in ended.out
     given = setup.answers()
     assert [answer["id"] for answer in given] == [9001, 9000]

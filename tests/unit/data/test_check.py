@@ -101,7 +101,7 @@ def test_sizes_of_a_sound_mixture(lab: Lab) -> None:
     assert [size.split for size in report.tasks] == ["train", "validation", "test"]
     size = report.tasks[0]
     assert (size.task, size.file) == ("vqa", str(lab.root / "train.jsonl"))
-    assert (size.records, size.turns, size.images, size.found, size.mini) == (
+    assert (size.records, size.turns, size.images, size.usable, size.mini) == (
         1101,
         1102,
         2,
@@ -177,7 +177,7 @@ def test_every_problem_is_listed_at_once(lab: Lab) -> None:
         assert problem.code == code
         assert named in problem.message
     size = report.tasks[0]
-    assert (size.records, size.images, size.found, size.missing, size.broken) == (6, 3, 1, 1, 1)
+    assert (size.records, size.images, size.usable, size.missing, size.broken) == (6, 3, 1, 1, 1)
 
 
 def test_references_that_a_metric_cannot_score_are_problems(lab: Lab) -> None:
@@ -227,7 +227,7 @@ def test_images_outside_the_root_are_problems(lab: Lab) -> None:
     assert [(problem.number, problem.code) for problem in report.problems] == [
         (number, "outside-image") for number in range(1, 7)
     ]
-    assert (report.tasks[0].found, report.tasks[0].missing) == (3, 6)
+    assert (report.tasks[0].usable, report.tasks[0].missing) == (3, 6)
     with raises(DataError, "outside-image", secret, "outside_images"):
         open_inputs(lab.recipe())
     lab.settings["outside_images"] = "allow"
@@ -398,7 +398,7 @@ def test_a_task_whose_every_answer_is_cut_off_is_a_problem(lab: Lab) -> None:
     (problem,) = lab.check(meter=Words(limit=10)).problems
     assert (problem.file, problem.number) == (lab.root / "train.jsonl", 0)
     assert problem.code == "nothing-trained"
-    assert "task vqa: model.max_length = 10" in problem.message
+    assert names_all(problem.message, "task vqa", "model.max_length", 10)
 
 
 def test_images_that_do_not_fit_are_problems_of_their_records(lab: Lab) -> None:
@@ -413,10 +413,10 @@ def test_an_image_that_the_processor_rejects_is_a_problem_or_dropped(lab: Lab) -
     lab.write("train", [*rows("train", 2), llava("x", image="narrow.png")])
     path = image(lab.root / "images" / "narrow.png", size=(2000, 8))
     report = lab.check(meter=Words(rejects=("narrow.png",)))
-    assert [str(problem) for problem in report.problems] == [
-        f"{lab.root / 'train.jsonl'}, record 3: rejected image {path}: too narrow"
-    ]
-    assert (report.tasks[0].found, report.tasks[0].rejected) == (1, 1)
+    (problem,) = report.problems
+    assert (problem.file, problem.number) == (lab.root / "train.jsonl", 3)
+    assert names_all(problem.message, path, "too narrow")
+    assert (report.tasks[0].usable, report.tasks[0].rejected) == (1, 1)
     lab.settings["on_missing_image"] = "drop"
     report = lab.check(meter=Words(rejects=("narrow.png",)))
     assert report.problems == ()
@@ -440,10 +440,10 @@ def test_what_is_wrong_for_the_probes_alone_is_added(lab: Lab) -> None:
     whole, cut = lab.check(meter=Words()), lab.check(meter=Words(limit=10))
     both = whole.and_of_probes(cut)
     assert [problem.code for problem in both.problems] == ["missing-image", "nothing-trained"]
-    assert [problem.message.startswith("of the probes: ") for problem in both.problems] == [
-        False,
-        True,
-    ]
+    first, second = both.problems
+    assert first == whole.problems[0]
+    assert second.message.endswith(cut.problems[-1].message)
+    assert names_all(second.message.removesuffix(cut.problems[-1].message), "probes")
     assert both.tasks == whole.tasks
     assert len(both.warnings) == len(whole.warnings)
 

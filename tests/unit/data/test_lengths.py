@@ -23,7 +23,7 @@ from cotbal.data.batches.row_lengths import RowLengths
 from cotbal.data.reading.records import open_records
 from cotbal.data.sampling import kept_records
 from cotbal.errors import CotbalError, DataError
-from cotbal.jobs import worker
+from cotbal.jobs import evaluation_sets
 from cotbal.jobs.inputs import open_inputs, warnings
 from cotbal.loss import IGNORED
 from cotbal.recipe.recipe import Recipe, load_recipe
@@ -248,7 +248,7 @@ def test_drop_leaves_rejected_images_out_of_the_plan_and_of_the_run(narrow: Path
     assert [line.partition(": ")[2].split()[0] for line in inputs.dropped] == ["rejected"] * 2
     path = recipe.mixture["ocr"].validation
     assert path is not None
-    used = worker._used(recipe, "ocr", "validation", path)
+    used = evaluation_sets.used_records(recipe, "ocr", "validation", path)
     assert [used.records[i].number for i in used.indices.tolist()] == [1, 3]
 
 

@@ -16,6 +16,7 @@ from cotbal.training.features.images import ImageFeatures
 from cotbal.training.features.layers import LayersOfTower
 from cotbal.training.features.store import Store
 from cotbal.training.features.tower import identity_of
+from helpers.errors import names_all
 
 
 class Encoder(nn.Module):
@@ -81,7 +82,8 @@ def test_an_image_is_encoded_once_wherever_it_appears() -> None:
     assert torch.equal(tower(pixels(3, 2, 3, 4)).last_hidden_state, plain[[2, 1, 2, 3]])
     assert tower.images == 2
     features.save()
-    assert lines == ["image features: 4 images encoded, 9 used"]
+    (line,) = lines
+    assert names_all(line, "4 images", 9)
 
 
 def test_features_do_not_depend_on_what_was_known_where_batches_round_differently() -> None:
@@ -164,7 +166,7 @@ def test_a_full_disk_ends_no_run(tmp_path: Path) -> None:
     features, lines = attached(tower, cache=tmp_path)
     tower(pixels(1, 2))
     features.save()
-    assert "not shared" in lines[1]
+    assert names_all(lines[1], tmp_path / "image_features")
 
 
 def of_all(hidden: Tensor) -> Tensor:
@@ -292,6 +294,5 @@ def _same(one: Tensor | None, other: Tensor | None) -> bool:
 def test_a_projector_that_feeds_the_layers_is_left_alone() -> None:
     tower, lines = with_projector(feeds_layers=True)
     tower(pixels(1, 2))
-    (line,) = lines
-    assert line == "trained parameters come before its last layer"
+    assert len(lines) == 1
     assert "forward" not in vars(tower)

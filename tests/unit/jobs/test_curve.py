@@ -19,9 +19,12 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.status import status
 from cotbal.recipe.recipe import load_recipe
 from cotbal.report import write_curve, write_report
+from cotbal.report.contents import read_contents
 from cotbal.report.curves import DataCurves
+from cotbal.report.models import compare_all
+from cotbal.report.summary import summary
 from cotbal.scores.matrix import read_scores
-from helpers.errors import raises
+from helpers.errors import names_all, raises
 from helpers.pipeline_fakes import EXECUTOR, TASKS, TRAIN, VALIDATION
 
 OPTIONS = Options(executor=EXECUTOR)
@@ -115,7 +118,7 @@ def test_what_it_leaves_on_disk(recipe_path: Path) -> None:
     assert [curve.task for curve in result.tasks] == list(TASKS)
     job = read_json(root.curve("fraction:1/8").job)
     assert (job["kind"], job["keep_checkpoint"], job["run"]["test"]) == ("curve", False, [])
-    assert "Score against fraction of the data" in page.read_text()
+    assert '<section id="curve">' in page.read_text()
     assert {state.kind for state in status(root)} == {"curve"}
     assert not root.weights.exists()
 
@@ -210,7 +213,10 @@ def test_after_a_failure_the_rest_is_kept_and_shown(
     root = RunDir(recipe_path.parent / "run")
     assert {state.run: state.state for state in status(root)}["fraction:1/2"] == "failed"
     page = write_report(root.root).read_text()
-    assert "2 trainings of 3 " in page
+    contents = read_contents(root.root)
+    (sentence,) = (line for line in summary(contents, compare_all(contents)) if "2 " in line)
+    assert names_all(sentence, 2, 3)
+    assert sentence in page
     monkeypatch.delenv("COTBAL_FAKE_FAIL")
     result = curves(planned(recipe_path), OPTIONS)
     assert len(result.fractions) == 3

@@ -7,7 +7,7 @@ import pytest
 from cotbal.data.files import write_json
 from cotbal.errors import CotbalError
 from cotbal.jobs import pipeline
-from cotbal.jobs.forecast import Forecast, forecast
+from cotbal.jobs.forecast import Forecast, forecast, shares_answers
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import load_recipe
 from helpers.errors import raises
@@ -62,3 +62,28 @@ def test_runs_of_several_gpus(recipe_path: Path) -> None:
 def test_too_few_gpus(recipe_path: Path) -> None:
     with raises(CotbalError, "too-few-gpus", "mini", 4, 2):
         predicted(recipe_path, 2, "resources.gpus=4")
+
+
+@pytest.mark.parametrize(
+    ("executor", "gpus", "settings", "expected"),
+    [
+        ("processes", "", [], True),
+        ("processes", "0", [], False),
+        ("inline", "", [], False),
+        ("slurm", "", [], False),
+        ("processes", "", ["resources.gpus=0", "resources.ranks=2"], False),
+        ("processes", "", ["resources.dataloader_workers=2"], False),
+    ],
+)
+def test_which_plans_share_answers(
+    recipe_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    executor: str,
+    gpus: str,
+    settings: list[str],
+    expected: bool,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    recipe = load_recipe(recipe_path, settings)
+    prepared = pipeline.plan(recipe, RunDir(recipe_path.parent / "run"))
+    assert shares_answers(prepared, executor) == expected

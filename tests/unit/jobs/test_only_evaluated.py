@@ -4,6 +4,7 @@ training or weights.
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from cotbal.jobs.status import status
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import final_run, plan_probes
 from cotbal.report import write_comparison, write_report
+from cotbal.report.contents import read_contents
+from cotbal.report.model_tables import only_evaluated_table
+from cotbal.report.models import compare_all
 from cotbal.response import choose_weights, read_trials
 from cotbal.scores.matrix import read_scores
 from helpers.pipeline_fakes import EXECUTOR, TASKS
@@ -119,8 +123,11 @@ def test_the_report_holds_final_models_against_the_base_checkpoint(recipe_path: 
     assert numbers["against"]["EW"]["guard"]["interval"] is not None
     assert "guard" not in (root.comparison / "results.csv").read_text()
     page = write_report(root.root).read_text()
-    assert "Tasks that are only evaluated" in page
-    assert "Tasks that are only evaluated" in (root.report / "tables.md").read_text()
+    others = compare_all(read_contents(root.root)).only_evaluated
+    assert others is not None
+    table = only_evaluated_table(others)
+    assert table.title in html.unescape(page)
+    assert table.title in (root.report / "tables.md").read_text()
 
 
 def _scores(root: RunDir, seeds: tuple[int, ...] | None) -> list[float]:
@@ -175,7 +182,7 @@ def test_trials_score_it_and_have_no_weight_of_it(recipe_path: Path, lever: str)
     assert (len(table.scores), table.scored) == (8, (*TASKS, "chat", "guard"))
     assert f"{lever[:-1]}:guard" not in root.trial_table.read_text()
     assert "guard" not in read_json(root.trial("trial:0").job)["run"]["portions"]
-    assert "guard" not in response.own
+    assert "guard" not in response.unit_of_task
     choice = choose_weights(response, "ocr")
     assert set(choice.weights) == {"text", "vqa", "count"}
     assert {"guard", "chat"} <= {guard.task for guard in choice.guards}

@@ -110,7 +110,7 @@ def test_weights_scores_and_design_are_joined_on_disk(recipe_path: Path) -> None
         "units": {task: [task] for task in TASKS},
     }
     assert {state.kind for state in status(root)} == {"trial"}
-    assert response.own == {task: task for task in TASKS}
+    assert response.unit_of_task == {task: task for task in TASKS}
     for task in TASKS:
         own_slope = response.slope(task, task)
         assert own_slope.low > 0
@@ -145,7 +145,7 @@ def test_a_group_shares_a_weight_and_each_task_has_its_score(recipe_path: Path) 
     response = run_trials(prepared, OPTIONS)
     assert response.tasks == ("text", "vqa")
     assert response.scored == (*TASKS, "chat")
-    assert response.own == {"ocr": "text", "vqa": "vqa", "count": "text"}
+    assert response.unit_of_task == {"ocr": "text", "vqa": "vqa", "count": "text"}
     assert read_json(prepared.root.design)["units"] == {"text": ["ocr", "count"], "vqa": ["vqa"]}
     weights = read_json(prepared.root.trial("trial:0").job)["weights"]
     assert weights["ocr"] == weights["count"] != weights["vqa"]

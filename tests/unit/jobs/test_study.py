@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,9 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.status import status
 from cotbal.recipe.recipe import load_recipe
 from cotbal.report import write_comparison, write_report
+from cotbal.report.contents import read_contents
+from cotbal.report.model_tables import model_tables
+from cotbal.report.models import compare_all
 from cotbal.scores.results import read_results
 from helpers.errors import names_all, raises
 from helpers.pipeline_fakes import EXECUTOR, TASKS, write_mixture
@@ -108,8 +112,10 @@ def test_a_comparison_leaves_tables_that_overall_reads(recipe_path: Path, log: P
     assert improvement == pytest.approx(overall(results, "STL")["CoTBal"].improvement)
     assert improvement == pytest.approx(by_hand, abs=2)
     assert kept["minus_EW"]["CoTBal"]["half_width"] > 0
-    assert "Improvement of every method over STL" in page.read_text()
-    assert "3 training seeds" in page.read_text()
+    shown = compare_all(read_contents(study.prepared.root.root))
+    assert (shown.reference, shown.seeds) == ("stl", (0, 1, 2))
+    text = html.unescape(page.read_text())
+    assert all(table.title in text for table in model_tables(shown))
     assert len(read_jsonl(log)) == 4 + 2 + 3 * (3 + 6)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from cotbal.data.files import append_jsonl, locked, read_json, read_jsonl, write
 from cotbal.errors import CotbalError, RunError, RunsFailed
 from cotbal.jobs import pipeline
 from cotbal.jobs.execute import Options
+from cotbal.jobs.executors import Job, Outcome, Resources
 from cotbal.jobs.plan import Prepared
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.status import status
@@ -16,8 +18,8 @@ from cotbal.recipe.recipe import load_recipe
 from cotbal.report import write_report
 from cotbal.scores.matrix import read_scores
 from cotbal.training.partial_checkpoints import mark_complete
-from helpers.errors import raises
-from helpers.pipeline_fakes import EXECUTOR, TASKS
+from helpers.errors import names_all, raises
+from helpers.pipeline_fakes import EXECUTOR, TASKS, executor
 
 OPTIONS = Options(executor=EXECUTOR)
 
@@ -62,6 +64,48 @@ def test_a_group_shares_a_weight(recipe_path: Path) -> None:
     tasks = read_json(RunDir(recipe_path.parent / "run").weights)["tasks"]
     assert tasks["ocr"] == tasks["vqa"] == result.weights["reading"]
     assert tasks["chat"] == 1
+
+
+def test_final_runs_with_weights_share_the_machine_as_all_others_do(
+    recipe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone with all cores, each would be trained after the other, by other threads than probes."""
+    seen: list[tuple[set[str], Resources]] = []
+    run = executor.run
+
+    def noted(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
+        seen.append(({job.name for job in jobs}, resources))
+        return run(jobs, resources)
+
+    monkeypatch.setattr(executor, "run", noted)
+    methods = ("ew", "cotbal", "igbv1")
+    pipeline.run(job(recipe_path, weightings=methods), methods, OPTIONS)
+    (probes, early), (finals, late) = seen
+    assert finals == {"cotbal"}
+    assert {"mini", "ew"} <= probes
+    assert early == late == OPTIONS.resources
+
+
+def test_a_run_of_one_process_can_be_helped(
+    recipe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Job] = []
+    run = executor.run
+
+    def noted(waiting: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
+        jobs.extend(waiting)
+        return run(waiting, resources)
+
+    monkeypatch.setattr(executor, "run", noted)
+    monkeypatch.setenv("COTBAL_FAKE_FAIL", "ew")
+    for settings in (["resources.gpus=0"], ["resources.gpus=0", "resources.ranks=2"]):
+        with pytest.raises(RunsFailed):
+            pipeline.train(job(recipe_path, *settings, weightings=("ew",)), "ew", OPTIONS)
+    alone, ranked = jobs
+    assert alone.helper is not None
+    assert alone.helper.command == (*alone.command[:2], "cotbal.jobs.helper", alone.command[3])
+    assert alone.helper.wanted.parent == alone.directory / "answers"
+    assert ranked.helper is None
 
 
 def test_train_before_there_are_weights(recipe_path: Path) -> None:
@@ -196,12 +240,12 @@ def test_status(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Killed.
     assert states(recipe_path)["full:count"] == "interrupted"
     full_run = next(state for state in status(root) if state.run == "full:count")
-    assert "31%" in full_run.detail
-    assert "no checkpoint" in full_run.detail
+    without_checkpoint = full_run.detail
+    assert names_all(without_checkpoint, "31%")
     mark_complete(count.partial / "checkpoint-20")
     full_run = next(state for state in status(root) if state.run == "full:count")
-    assert "31%" in full_run.detail
-    assert "no checkpoint" not in full_run.detail
+    assert names_all(full_run.detail, "31%")
+    assert full_run.detail != without_checkpoint
 
 
 def test_status_of_no_run_directory(tmp_path: Path) -> None:

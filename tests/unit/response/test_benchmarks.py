@@ -52,6 +52,14 @@ def test_the_margin_keeps_guarded_tasks_above_their_floors(simulation: ModuleTyp
     assert with_margin["gain"] > 0.75 * without["gain"]
 
 
+def test_the_share_of_own_weights_pays_for_a_named_task(simulation: ModuleType) -> None:
+    estimated, joint = (simulation.one_task(1.0, 1.0, 15, known) for known in (None, 0.0))
+    assert estimated["inside"] >= 0.88 > joint["inside"]
+    assert estimated["gain"] > joint["gain"] + 0.2
+    promised = [n["predicted"] - n["gain"] for n in (estimated, joint)]
+    assert promised[0] < 0.6 * promised[1]
+
+
 def test_rank_correlations(regmix: ModuleType) -> None:
     first = np.array([[1.0, 3.0], [2.0, 2.0], [30.0, 1.0]])
     second = np.array([[0.1, 1.0], [0.2, 2.0], [0.3, 3.0]])

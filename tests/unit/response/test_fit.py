@@ -9,7 +9,7 @@ import pytest
 
 from cotbal.errors import ScoresError
 from cotbal.response import Trials, fit_response
-from cotbal.response.coordinates import departure, departure_slopes, directions, doublings
+from cotbal.response.coordinates import directions
 from helpers.errors import raises
 from helpers.simulated_trials import drawn_effects, trials_of
 
@@ -200,24 +200,6 @@ def test_without_equal_weights_a_design_has_no_curvature() -> None:
     weights = np.tile(trials.weights[moved], (2, 1))
     with raises(ScoresError, "aliased-effects"):
         fit_response(trials_at(weights))
-
-
-def test_the_departure_is_a_squared_distance_near_equal_weights() -> None:
-    z = doublings(np.exp2(np.array([0.02, -0.03, 0.05, 0.01])))
-    assert departure(z) == pytest.approx((z**2).sum(), rel=1e-3)
-    assert departure(-z) == departure(z)
-    assert departure(np.zeros(4)) == 0
-    far = doublings(np.exp2(np.array([20.0, 0, 0, 0])))
-    assert departure(2 * far) < 2.5 * departure(far), "it grows linearly"
-
-
-def test_derivatives_of_the_departure() -> None:
-    z = np.array([0.5, -1.0, 0.7, 0.1])
-    first, second = departure_slopes(z)
-    for i, unit in enumerate(1e-5 * np.eye(4)):
-        assert first[i] == pytest.approx((departure(z + unit) - departure(z - unit)) / 2e-5)
-        ahead, behind = departure_slopes(z + unit)[0], departure_slopes(z - unit)[0]
-        assert second[i] == pytest.approx((ahead - behind) / 2e-5, abs=1e-6)
 
 
 def test_directions_leave_out_what_all_weights_have_in_common() -> None:

@@ -35,7 +35,7 @@ generation: {{max_new_tokens: {max_new_tokens}, batch_size: 128}}
 portions: {{large: 1, mini: {mini}, seed: 0}}
 balance:
   form: standard
-  replicates: 3  # trainings of the mini with different seeds: they tell the noise of training
+  replicates: 3  # trainings of the mini with different seeds: they show the noise of training
   temperature: 0.5
   weight_range: [0.5, 2.0]
   bootstrap: 1000

@@ -159,7 +159,7 @@ def known(
 
 
 def json_list(path: Path, prefix: str, progress: Progress) -> Iterator[tuple[str, Any]]:
-    """Place and value of every element of the list at `prefix` (`item` for a file that is one
+    """Location and value of every element of the list at `prefix` (`item` for a file that is one
     list).
 
     Raises:
@@ -175,8 +175,10 @@ def json_list(path: Path, prefix: str, progress: Progress) -> Iterator[tuple[str
 
 
 def json_lines(path: Path, progress: Progress) -> Iterator[tuple[str, Any]]:
-    """Place and value of every line that is not empty. Raises DataError for broken JSON, or a file
-    without any.
+    """Location and value of every line that is not empty.
+
+    Raises:
+        DataError: broken JSON, or a file without any.
     """
     number, size = 0, path.stat().st_size
     with path.open("rb") as file:
@@ -297,7 +299,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def pickled_list(path: Path) -> Iterator[tuple[str, Any]]:
-    """Place and value of every element of a pickled list of plain values, as Python 2 wrote it.
+    """Location and value of every element of a pickled list of plain values, as Python 2 wrote it.
 
     Raises:
         DataError: it holds anything but plain values (it could run code), is broken, or is no list.

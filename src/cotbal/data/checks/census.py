@@ -53,7 +53,7 @@ class SplitReport:
     Attributes:
         split: `train`, `validation` or the name of a test split.
         records, turns: conversations, and pairs of question and answer in them.
-        images: distinct images, of which `found` are good, `missing` are not there, `broken`
+        images: distinct images, of which `usable` are good, `missing` are not there, `broken`
             cannot be read and `rejected` cannot be processed by the model's processor.
         dropped: records that `on_missing_image: drop` leaves out.
         answer_characters: characters in all answers.
@@ -68,7 +68,7 @@ class SplitReport:
     records: int = 0
     turns: int = 0
     images: int = 0
-    found: int = 0
+    usable: int = 0
     missing: int = 0
     broken: int = 0
     rejected: int = 0
@@ -183,7 +183,7 @@ def _count_images(report: SplitReport, records: Records, settings: Settings) -> 
     errors = settings.image_problems
     codes = Counter(errors[name].code for name in names if name in errors)
     report.images = len(names)
-    report.found = len(names) - codes.total()
+    report.usable = len(names) - codes.total()
     report.missing = codes["missing-image"] + codes["outside-image"]
     report.broken = codes["broken-image"]
     report.rejected = codes["rejected-image"]

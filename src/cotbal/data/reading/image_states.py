@@ -131,10 +131,10 @@ def _sizes_and_times(paths: Sequence[str]) -> np.ndarray:
 
 def _size_and_time(path: str) -> tuple[int, int]:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return -1, -1
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def _hashed(paths: Sequence[str], state: Callable[[str], bytes]) -> np.ndarray:

@@ -195,11 +195,11 @@ def _to_arrow(indices: np.ndarray) -> pa.Array:
     return pa.Array.from_buffers(pa.int64(), len(indices), [None, buffer])
 
 
-def _role(place: int) -> Role:
-    """Role of the turn at `place`, counted from the first user turn."""
-    if place < 0:
+def _role(number: int) -> Role:
+    """Role of the turn at `number`, counted from the first user turn."""
+    if number < 0:
         return "system"
-    return "assistant" if place % 2 else "user"
+    return "assistant" if number % 2 else "user"
 
 
 def open_records(path: Path, cache: Path, evaluation: bool = False) -> Records:

@@ -41,6 +41,19 @@ def _no_needs() -> ResourcesSection:
 
 
 @dataclass(frozen=True)
+class Helper:
+    """A command that does a part of a job's work in a process of its own.
+
+    Attributes:
+        command: argv; its imports are those of the job. It may end or be killed at any time.
+        wanted: exists while the job has work for it.
+    """
+
+    command: tuple[str, ...]
+    wanted: Path
+
+
+@dataclass(frozen=True)
 class Job:
     """One run as a command.
 
@@ -52,6 +65,7 @@ class Job:
         needs: GPUs, nodes, memory and time of this job. A job of several processes is started by
             `cotbal.jobs.launching.launched`.
         imports: modules that the command imports, and that an executor may import once for all.
+        helper: what an executor may start where it has room and no job left.
     """
 
     name: str
@@ -60,6 +74,7 @@ class Job:
     cost: float = 1.0
     needs: ResourcesSection = field(default_factory=_no_needs)
     imports: tuple[str, ...] = ()
+    helper: Helper | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,12 +39,14 @@ class Slots:
     threads: int
 
 
-@dataclass
+@dataclass(eq=False)
 class _Running:
     job: Job
     devices: list[str | None]
     process: subprocess.Popen[bytes] | Forked
     started: float
+    helped: _Running | None = None  # by this process, which then has no outcome
+    helpers: int = 0  # started so far
 
     @property
     def lost(self) -> bool:
@@ -64,8 +67,9 @@ def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
             "several-nodes",
         )
     if largest == 1:
-        slots = available(resources, len(jobs))
-        return _run(jobs, resources, slots, len(slots.devices))
+        helped = any(job.helper is not None for job in jobs)
+        slots = available(resources, sys.maxsize if helped else len(jobs))
+        return _Machine(jobs, resources, slots, len(slots.devices)).outcomes()
     gpus = visible_gpus()
     if largest > len(gpus):
         raise CotbalError(
@@ -74,39 +78,95 @@ def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
             "too-few-gpus",
         )
     slots = available(replace(resources, workers=None), len(gpus))
-    return _run(jobs, resources, slots, resources.workers or len(gpus))
+    return _Machine(jobs, resources, slots, resources.workers or len(gpus)).outcomes()
 
 
-def _run(
-    jobs: Sequence[Job], resources: Resources, slots: Slots, workers: int
-) -> Iterator[Outcome]:
-    waiting = sorted(jobs, key=lambda job: -job.cost)
-    free = list(slots.devices)
-    running: list[_Running] = []
-    with closing(Forks(len(jobs) > len(set(free)))) as forks:
+class _Machine:
+    """Jobs that run here, and processes that help them once no other job is left.
+
+    Args:
+        slots: what the jobs can take.
+        workers: how many processes run at the same time.
+    """
+
+    def __init__(
+        self, jobs: Sequence[Job], resources: Resources, slots: Slots, workers: int
+    ) -> None:
+        self._resources, self._slots, self._workers = resources, slots, workers
+        self._waiting = sorted(jobs, key=lambda job: -job.cost)
+        self._free = list(slots.devices)
+        self._running: list[_Running] = []
+        self._forks = Forks(max(len(jobs), len(self._free)) > len(set(self._free)))
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Run the jobs, the longest first."""
+        with closing(self._forks):
+            try:
+                while self._waiting or self._running:
+                    yield from self._start_jobs()
+                    self._start_helpers()
+                    ended = [one for one in self._running if one.process.poll() is not None]
+                    for one in ended:
+                        yield from self._end(one)
+                    if not ended:
+                        time.sleep(0.05)
+            finally:
+                stop([one.process for one in self._running], SAVE_SECONDS)
+
+    def _start_jobs(self) -> Iterator[Outcome]:
+        """Start what there is room for; yields the jobs that cannot start."""
+        while self._has_room and (job := _next(self._waiting, len(self._free))) is not None:
+            self._waiting.remove(job)
+            if job.helper is not None:
+                job.helper.wanted.unlink(missing_ok=True)  # left by a killed process
+            try:
+                self._start(job)
+            except OSError as error:
+                yield Outcome(job, False, 0.0, f"{job.name} could not start: {error}")
+
+    def _start_helpers(self) -> None:
+        """Let free slots help the jobs that have work for them.
+
+        A helper that has ended is not replaced: it found no more work, or it failed.
+        """
+        for one in list(self._running):
+            if self._waiting or not (self._has_room and self._free):
+                return
+            helper = one.job.helper
+            if helper is None or one.helpers + 1 >= len(self._slots.devices):
+                continue
+            if helper.wanted.exists():
+                one.helpers += 1
+                with suppress(OSError):  # the job does its work itself
+                    self._start(replace(one.job, command=helper.command, helper=None), one)
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._running) < self._workers
+
+    def _start(self, job: Job, helped: _Running | None = None) -> None:
+        count = _slots_of(job)
+        taken, self._free = self._free[:count], self._free[count:]
         try:
-            while waiting or running:
-                while len(running) < workers and (job := _next(waiting, len(free))) is not None:
-                    waiting.remove(job)
-                    taken, free = free[: _slots_of(job)], free[_slots_of(job) :]
-                    try:
-                        with uninterrupted():
-                            running.append(_start(job, taken, slots.threads, resources, forks))
-                    except OSError as error:
-                        free += taken
-                        yield Outcome(job, False, 0.0, f"{job.name} could not start: {error}")
-                ended = [one for one in running if one.process.poll() is not None]
-                for one in ended:
-                    running.remove(one)
-                    free += one.devices
-                    if one.lost:
-                        waiting.insert(0, one.job)
-                    else:
-                        yield _outcome(one)
-                if not ended:
-                    time.sleep(0.05)
-        finally:
-            stop([one.process for one in running], SAVE_SECONDS)
+            with uninterrupted():
+                process = _start(job, taken, self._slots.threads, self._resources, self._forks)
+                self._running.append(_Running(job, taken, process, time.monotonic(), helped))
+        except OSError:
+            self._free += taken
+            raise
+
+    def _end(self, ended: _Running) -> Iterator[Outcome]:
+        """Free the slots of a process that has ended, and of those that helped it."""
+        helpers = [one for one in self._running if one.helped is ended]
+        stop([one.process for one in helpers], 0.0)
+        for one in (ended, *helpers):
+            if one in self._running:
+                self._running.remove(one)
+                self._free += one.devices
+        if ended.helped is None and ended.lost:
+            self._waiting.insert(0, ended.job)
+        elif ended.helped is None:
+            yield _outcome(ended)
 
 
 def _slots_of(job: Job) -> int:
@@ -146,14 +206,13 @@ def visible_gpus() -> list[str]:
 
 def _start(
     job: Job, taken: list[str | None], threads: int, resources: Resources, forks: Forks
-) -> _Running:
+) -> subprocess.Popen[bytes] | Forked:
     share = max(1, threads * len(taken) // job.needs.processes)
     environment = {**thread_environment(resources.threads or share), **resources.environment}
     gpus = [device for device in taken if device is not None]
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    process = forked_or_fresh(job, launched(job.command, job.needs), environment, forks)
-    return _Running(job, taken, process, time.monotonic())
+    return forked_or_fresh(job, launched(job.command, job.needs), environment, forks)
 
 
 def _outcome(ended: _Running) -> Outcome:

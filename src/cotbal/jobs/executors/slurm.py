@@ -53,6 +53,7 @@ from cotbal.jobs.executors._slurm_script import (
 )
 
 NAME = "slurm"
+RETRIED = "it is retried and resumes from its checkpoint"
 TICK = 0.5  # seconds between looks at the files of the runs
 POLL, SLOWEST_POLL = 1.0, 30.0  # seconds between looks at the queue: more while nothing happens
 FIRST_ANSWER_SECONDS = 120.0  # for the controller when a command starts; later there is no limit
@@ -251,9 +252,7 @@ def _check_attempt(
     verdict = one.attempts.verdict(end.code if end else None)
     problem = _problem(one.id, entry, end)
     if verdict == "retry":
-        logger.warning(
-            "%s %s; it is retried and resumes from its checkpoint", one.job.name, problem
-        )
+        logger.warning("%s %s; %s", one.job.name, problem, RETRIED)
         return verdict
     return _outcome(one, "" if verdict == "done" else problem)
 

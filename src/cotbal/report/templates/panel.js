@@ -1,6 +1,7 @@
 "use strict";
 // Predicts the change of every score at the weights of the sliders, as
-// cotbal.response.Response does: effects . z + curvature * departure(z).
+// cotbal.response.Response does: effects . z + curvature * departure(z), where the departure is
+// that of all weights and, by a share, that of the score's own weight.
 {
   const ROUNDING = 1e-4; // in %
   const GRID = 0.05; // doublings between the weights that are tried for the bar below a slider
@@ -37,30 +38,45 @@
     known.matrix = symmetric(known.covariance, known.unit, last + 1);
   }
 
-  // Distance from equal weights: about |z|^2 near them.
-  const departure = (z) => {
+  // Distance of all weights, and of every single one, from equal weights: about |z|^2 and
+  // T z_t^2 near them.
+  const distances = (z) => {
     const up = Math.log2(mean(z.map((value) => 2 ** value)));
     const down = Math.log2(mean(z.map((value) => 2 ** -value)));
-    return (z.length / Math.LN2) * (up + down);
+    const centre = mean(z);
+    const single = z.map((value) => {
+      const both = Math.log2(2 ** (value - centre) + 2 ** (centre - value)) - 1;
+      return ((2 * z.length) / Math.LN2) * both;
+    });
+    return { joint: (z.length / Math.LN2) * (up + down), single };
   };
+  // How much farther the own weight of a score is than all are.
+  const excess = (known, { joint, single }) => dot(known.own, single) - sum(known.own) * joint;
+  const ofShare = (known, beyond) => (data.shareError * known.curvature * beyond) ** 2;
 
   const predict = (known, z) => {
-    const away = departure(z);
+    const far = distances(z);
+    const beyond = excess(known, far);
+    const away = far.joint + data.share * beyond;
     const place = [...z, away];
     const product = known.matrix.map((row) => dot(row, place));
     const change = dot(known.effects, z) + known.curvature * away;
-    return { change, variance: dot(product, place), product, away };
+    const ofCoefficients = dot(product, place);
+    const variance = ofCoefficients + ofShare(known, beyond);
+    return { change, variance, ofCoefficients, product, away };
   };
 
   // The same after one slider has moved. Raising all weights changes nothing, so the others stay.
-  const moved = (known, from, i, step, away) => {
+  const moved = (known, from, i, step, far) => {
     const { effects, curvature, matrix } = known;
-    const farther = away - from.away;
+    const beyond = excess(known, far);
+    const farther = far.joint + data.share * beyond - from.away;
     const change = from.change + step * effects[i] + curvature * farther;
     const ofStep = step * (2 * from.product[i] + step * matrix[i][i]);
     const ofFarther = farther * (2 * from.product[last] + farther * matrix[last][last]);
     const ofBoth = 2 * step * farther * matrix[i][last];
-    return { change, variance: from.variance + ofStep + ofFarther + ofBoth };
+    const variance = from.ofCoefficients + ofStep + ofFarther + ofBoth + ofShare(known, beyond);
+    return { change, variance };
   };
 
   const errorOf = (predicted) => Math.sqrt(Math.max(predicted.variance, 0));
@@ -104,9 +120,9 @@
     const places = Array.from({ length: count + 1 }, (_, k) => k * GRID - limit);
     return [...places, values[i]].filter((place) => {
       const step = place - values[i];
-      const away = departure(z.map((value, j) => (i === j ? value + step : value)));
+      const far = distances(z.map((value, j) => (i === j ? value + step : value)));
       return guarded.every(
-        ({ known, predicted, floor }) => !isBelow(moved(known, predicted, i, step, away), floor),
+        ({ known, predicted, floor }) => !isBelow(moved(known, predicted, i, step, far), floor),
       );
     });
   };

@@ -6,7 +6,7 @@ that holds text alone says what a row is about, and a metric is called `<row>:<c
 `Overall:acc` of MM-Vet or `dev:Overall` of MMBench; without such a column, or where it says `none`
 in the only row, a metric is called after its column. Numbers inside another mapping of a JSON file
 are called `<outer>:<inner>`. Accuracies of choices are fractions, those of free answers are
-percentages: numbers are kept as they stand. Answers and scores of single questions are in Excel
+percentages: numbers are unchanged. Answers and scores of single questions are in Excel
 files, which are not read.
 """
 

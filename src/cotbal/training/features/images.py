@@ -43,7 +43,7 @@ class ImageFeatures:
         report: Callable[[str], None] = print,
     ) -> None:
         self._budget = budget
-        self._images = images
+        self.images = images
         self._trained = trained
         self._cache = None if "vision" in trained else cache
         self._report = report
@@ -72,7 +72,7 @@ class ImageFeatures:
         try:
             self._tower = self._attached(tower, learnt)
         except Unsupported as error:
-            self._refused(str(error))
+            self._unsupported(str(error))
 
     def save(self) -> None:
         """Share what was computed since the last call, and report how often images were encoded."""
@@ -94,7 +94,7 @@ class ImageFeatures:
             name = f"{identity[:32]}{owner()}"
             folder = None if self._cache is None else self._cache / FOLDER / name
             self._stores[identity] = Store(self._budget, folder)
-        settings = (tower, self._stores[identity], self._refused, identity, self._images)
+        settings = (tower, self._stores[identity], self._unsupported, identity, self.images)
         return LayersOfTower(*settings, learnt=learnt) if learnt else Tower(*settings)
 
     def _learnt(self, model: nn.Module, tower: nn.Module) -> set[int]:
@@ -106,7 +106,7 @@ class ImageFeatures:
         named = ((part_of[name], id(parameter)) for name, parameter in model.named_parameters())
         return {number for part, number in named if part == "projector"} & inside
 
-    def _refused(self, reason: str) -> None:
+    def _unsupported(self, reason: str) -> None:
         self._tower = None
         self._report(f"image features are not kept: of this vision tower, {reason}")
 

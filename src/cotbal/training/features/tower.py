@@ -76,7 +76,7 @@ class Tower:
         self,
         tower: nn.Module,
         store: Store,
-        refused: Callable[[str], None],
+        unsupported: Callable[[str], None],
         identity: str,
         images: int = 0,
     ) -> None:
@@ -84,7 +84,7 @@ class Tower:
         self._tower = tower
         self._plain = tower.forward
         self._store = store
-        self._refused = refused
+        self._unsupported = unsupported
         self._identity = identity
         self._images = images
         self._forms: dict[str, Form] = {}
@@ -99,7 +99,7 @@ class Tower:
             return self._cached(Call.of(args, kwargs))
         except Unsupported as reason:
             self.detach()
-            self._refused(str(reason))
+            self._unsupported(str(reason))
             return self._plain(*args, **kwargs)
 
     def _cached(self, call: Call) -> Any:

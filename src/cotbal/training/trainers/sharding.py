@@ -12,7 +12,7 @@ from accelerate.utils.modeling import get_mixed_precision_context_manager
 from torch import nn
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from cotbal.recipe.accelerate_file import of_environment, refuse
+from cotbal.recipe.accelerate_file import of_environment, reject_unsupported
 
 
 def validate_environment() -> None:
@@ -27,7 +27,7 @@ def validate_environment() -> None:
         CotbalError: it shards models in a way that is not supported.
     """
     sharing = of_environment(os.environ)
-    refuse(sharing)
+    reject_unsupported(sharing)
     if sharing.by is None:
         return
     os.environ["ACCELERATE_MIXED_PRECISION"] = "no"
@@ -56,7 +56,7 @@ def settle_sharding(trainer: Any, dtype: str) -> None:
         CotbalError: a model in four bits.
     """
     sharing = of_environment(os.environ)
-    refuse(sharing, getattr(trainer.model, "is_quantized", False))
+    reject_unsupported(sharing, getattr(trainer.model, "is_quantized", False))
     if trainer.is_fsdp_enabled:
         _settle_fsdp2(trainer)
     elif trainer.is_deepspeed_enabled:

@@ -22,7 +22,7 @@ SMALLEST = 2  # pixels of a cell
 APART = 16  # pixels between names
 
 
-def picture(frame: Frame, shades: Float[np.ndarray, "row column"]) -> Markup:
+def map_image(frame: Frame, shades: Float[np.ndarray, "row column"]) -> Markup:
     """The heat map of shades from -1 to 1; NaN is unknown."""
     rows, columns = shades.shape
     side = max(SMALLEST, WIDTH // max(rows, columns))
