@@ -145,7 +145,7 @@ def _prediction(response: Response, shares: PerScore) -> dict[str, Any]:
     return {
         "effects": [_number(value) for value in effects],
         "curvature": _number(response.curvature @ shares),
-        "own": response.combined_departure(shares).own[0].tolist(),
+        "own": response.combined_departure(shares).is_own[0].tolist(),
         "covariance": whole[np.triu_indices(tasks + 1)].tolist(),
         "unit": float(unit),
         "t": _number(t_quantile(UPPER, freedom)),

@@ -84,22 +84,24 @@ class Departure:
     that of its own weight. A score without a weight of its own has that of all weights.
 
     Attributes:
-        own: 1 where the task's weight is the score's own.
+        is_own: 1 where the task's weight is the score's own.
         share: of the curvature that is due to the score's own weight, 0 to 1.
         error: standard error of the share.
     """
 
-    own: ScoreTask
+    is_own: ScoreTask
     share: float = 0.0
     error: float = 0.0
 
     def __call__(self, z: Point) -> Departures:
         """The departure of every score."""
-        return joint_departure(z)[..., None] + self.share * self.excess(z)
+        joint = joint_departure(z)[..., None]
+        return joint + self.share * self.excess(z)
 
     def gradient(self, z: Point) -> Gradients:
         """Of the departure of every score."""
-        return joint_gradient(z)[..., None, :] + self.share * self.excess_gradient(z)
+        joint = joint_gradient(z)[..., None, :]
+        return joint + self.share * self.excess_gradient(z)
 
     def hessian(self, z: PerTask) -> Hessians:
         """Of the departure of every score."""
@@ -107,25 +109,29 @@ class Departure:
 
     def excess(self, z: Point) -> Departures:
         """Departure of the score's own weight minus that of all; 0 without an own weight."""
+        single = single_departures(z) @ self.is_own.T
         joint = joint_departure(z)[..., None]
-        return single_departures(z) @ self.own.T - joint * self._has_own
+        return single - self._has_own * joint
 
     def excess_gradient(self, z: Point) -> Gradients:
         """Of the excess."""
+        single = self.is_own * single_gradients(z)[..., None, :]
         joint = joint_gradient(z)[..., None, :]
-        return self.own * single_gradients(z)[..., None, :] - self._has_own[:, None] * joint
+        return single - self._has_own[:, None] * joint
 
     def excess_hessian(self, z: PerTask) -> Hessians:
         """Of the excess."""
-        own = np.einsum("st,tu->stu", self.own * single_curves(z), np.eye(len(z)))
-        return own - self._has_own[:, None, None] * joint_hessian(z)
+        curves = self.is_own * single_curves(z)
+        single = np.einsum("st,tu->stu", curves, np.eye(len(z)))
+        joint = joint_hessian(z)
+        return single - self._has_own[:, None, None] * joint
 
     @property
     def _has_own(self) -> PerScore:
         """1, or 0 for a score without an own weight."""
-        return self.own.sum(axis=1)
+        return self.is_own.sum(axis=1)
 
     def combined(self, curvatures: PerScore) -> Departure:
         """The departure of a sum of scores: theirs, weighted by their curvatures in the sum."""
-        own = curvatures @ self.own / curvatures.sum()
-        return Departure(own[None], self.share, self.error)
+        of_sum = curvatures @ self.is_own / curvatures.sum()
+        return Departure(of_sum[None], self.share, self.error)

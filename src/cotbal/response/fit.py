@@ -52,7 +52,7 @@ def fit_response(trials: Trials, curvature: Curvature = "task") -> Response:
     level = _level(trials)
     regression = _regression(trials, level, curvature)
     _check_design(trials, regression)
-    curved = own_curvature(regression, _own(trials), z)
+    curved = own_curvature(regression, _is_own(trials), z)
     regression = regression.less(curved.explained)
     noise = regression.noise(regression.changes)
     estimates = regression.estimates(regression.changes)
@@ -122,20 +122,20 @@ def _regression(trials: Trials, level: PerScore, curvature: Curvature) -> Regres
         features=features,
         changes=percent * changes,
         blocks=blocks,
-        own_directions=_own(trials) @ basis,
+        own_directions=_is_own(trials) @ basis,
         curvature=curvature,
         explained=np.zeros_like(changes),
     )
 
 
-def _own(trials: Trials) -> ScoreTask:
+def _is_own(trials: Trials) -> ScoreTask:
     """1 where the task's weight is the score's own."""
-    own = np.zeros((len(trials.scored), len(trials.tasks)))
+    is_own = np.zeros((len(trials.scored), len(trials.tasks)))
     for name, unit in trials.unit_of_task.items():
         i = trials.scored.index(name)
         task = trials.tasks.index(unit)
-        own[i, task] = 1
-    return own
+        is_own[i, task] = 1
+    return is_own
 
 
 def _check_design(trials: Trials, regression: Regression) -> None:

@@ -49,21 +49,21 @@ class _Evidence:
     information: float
 
 
-def own_curvature(regression: Regression, own: ScoreTask, z: TrialTask) -> OwnCurvature:
+def own_curvature(regression: Regression, is_own: ScoreTask, z: TrialTask) -> OwnCurvature:
     """The share of the own weight, averaged over what the trials leave possible.
 
     The curvature `k`, at most 0, and the share, 0 to 1, are uniform before the trials. Trials that
     say nothing about the share leave it at 1/2 with a standard error of .3.
 
     Args:
-        own: 1 where the task's weight is the score's own.
+        is_own: 1 where the task's weight is the score's own.
         z: doublings of every trial.
     """
-    unknown = Departure(own)
+    unknown = Departure(is_own)
     excess = unknown.excess(z)
-    if regression.curvature == "none" or not own.any():
+    if regression.curvature == "none" or not is_own.any():
         return OwnCurvature(unknown, np.zeros_like(excess))
-    has_own = own.sum(axis=1)
+    has_own = is_own.sum(axis=1)
     first = _evidence(regression, has_own, excess, regression.changes)
     best = first.moment / first.information if first.information else 0.0
     # What the excess explains is no noise.
@@ -79,7 +79,7 @@ def own_curvature(regression: Regression, own: ScoreTask, z: TrialTask) -> OwnCu
     share = (likelihood * shares).sum()
     variance = (likelihood * (shares - share) ** 2).sum()
     product = (likelihood * products).sum()
-    departure = Departure(own, float(share), float(np.sqrt(variance)))
+    departure = Departure(is_own, float(share), float(np.sqrt(variance)))
     return OwnCurvature(departure, product * excess)
 
 
@@ -95,16 +95,18 @@ def _evidence(
     features = regression.within(regression.features)
     inverse = np.linalg.inv(features.T @ features)
     within = regression.within(excess)
-    rest = within - features @ (inverse @ features.T @ within)
+    explained = features @ (inverse @ features.T @ within)
+    rest = within - explained
     noise = regression.noise(noisy).deviation
     precision = has_own / noise**2
     curves = regression.estimates(regression.changes)[-1]
-    moments = (rest * regression.within(regression.changes)).sum(axis=0)
+    changes = regression.within(regression.changes)
+    moments = (rest * changes).sum(axis=0)
     squares = (rest**2).sum(axis=0)
-    is_told = squares > NOTHING * (within**2).sum(axis=0)  # more than rounding
+    is_informative = squares > NOTHING * (within**2).sum(axis=0)  # more than rounding
     return _Evidence(
         curve=float(precision @ curves / precision.sum()),
         curve_information=float(precision.sum() / inverse[-1, -1]),
-        moment=float(precision @ (is_told * moments)),
-        information=float(precision @ (is_told * squares)),
+        moment=float(precision @ (is_informative * moments)),
+        information=float(precision @ (is_informative * squares)),
     )

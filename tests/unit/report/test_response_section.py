@@ -144,8 +144,8 @@ def test_own_and_cross_effects_are_counted() -> None:
             effect = response.effect(unit, task)
             clear[unit == task] += effect.low > 0 or effect.high < 0
     sentence = own_sentence(response)
-    own, cross = (f"{clear[is_own]} of {count}" for is_own, count in ((True, 5), (False, 20)))
-    assert names_all(sentence, own, "own", cross, "cross")
+    of_own, of_others = (f"{clear[is_own]} of {n}" for is_own, n in ((True, 5), (False, 20)))
+    assert names_all(sentence, of_own, "own", of_others, "cross")
     assert f"{np.median(np.abs(np.diag(response.effects))):.1f} %" in sentence
 
 

@@ -54,8 +54,8 @@ def test_derivatives_of_the_departures_of_scores(share: float) -> None:
 
 def test_a_score_counts_its_own_weight_by_the_share() -> None:
     joint, single = joint_departure(Z), single_departures(Z)
-    found = Departure(OWN, 0.25)(Z)
-    assert found == pytest.approx(
+    departures = Departure(OWN, 0.25)(Z)
+    assert departures == pytest.approx(
         [0.75 * joint + 0.25 * single[1], 0.75 * joint + 0.25 * single[0], joint]
     )
 
