@@ -244,10 +244,12 @@ class _Execution:
     ) -> ImageFeatures:
         names: set[str] = set()
         used = [(records, indices) for _, records, indices, _ in parts]
-        for records, indices in used + [(s.used.records, s.used.indices) for s in sets]:
+        used += [(s.used.records, s.used.indices) for s in sets]
+        for records, indices in used:
             chosen = set(indices.tolist())
             for i, images in enumerate(records.images()):
-                names.update(images if i in chosen else ())
+                if i in chosen:
+                    names.update(images)
         return image_features(self.recipe, len(names), self.ranks)
 
     def _evaluate(self, sets: Sequence[EvaluationSet]) -> float:
