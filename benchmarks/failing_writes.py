@@ -51,6 +51,8 @@ def _written(event: str, arguments: tuple[Any, ...]) -> str | None:
             return None
     elif event in ("os.mkdir", "os.rename"):
         path = arguments[event == "os.rename"]
+        if event == "os.mkdir" and os.path.isdir(path):
+            return None
     else:
         return None
     return None if isinstance(path, int) else os.path.abspath(os.fsdecode(path))

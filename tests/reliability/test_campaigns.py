@@ -52,6 +52,7 @@ writes = Writes(root / "in", fails=int(sys.argv[2]))
 writes.watch()
 try:
     (root / "in").mkdir()
+    (root / "in").mkdir(exist_ok=True)
     (root / "out").write_text("not counted")
     (root / "in/a").write_text("a")
     (root / "in/a").read_text()

@@ -78,7 +78,11 @@ def _measured(probes: Probes, draws: Draws, unit: int) -> tuple[np.ndarray, np.n
     `[resample]`.
     """
     rows = range(len(probes.scores.runs))
-    scores = np.stack([draws(task, rows) for task in probes.tasks_of(unit)], axis=-1)
+    columns = []
+    for task in probes.tasks_of(unit):
+        column = draws(task, rows)
+        columns.append(column)
+    scores = np.stack(columns, axis=-1)
     given, hard = measure_unit(scores, probes, unit)
     return with_bounded_tails(given), hard
 
@@ -98,7 +102,8 @@ def with_bounded_tails(
 def _collect(probes: Probes, draws: Draws, shrinkage: Shrinkage | None) -> DrawnMeasures:
     units = len(probes.units)
     bounds = np.empty((units, units, 2))
-    inward, difficulty = [], []
+    inward = []
+    difficulty = []
     total: np.ndarray = np.zeros(1)
     receivers: np.ndarray = np.zeros(1)
     for unit in range(units):
@@ -112,7 +117,8 @@ def _collect(probes: Probes, draws: Draws, shrinkage: Shrinkage | None) -> Drawn
         present = ~np.isnan(given)
         total = total + np.where(present, given, 0.0)
         receivers = receivers + present
-    mean = total / np.maximum(receivers, 1)
+    divisor = np.maximum(receivers, 1)
+    mean = total / divisor
     return DrawnMeasures(
         contribution_bounds=bounds,
         outward=np.where(receivers > 0, mean, np.nan),

@@ -40,14 +40,19 @@ def measure(scores: Float[np.ndarray, "*resample run task"], probes: Probes) -> 
     Args:
         scores: score matrices with the rows of `probes`.
     """
-    units = range(len(probes.units))
-    columns = [measure_unit(scores[..., probes.tasks_of(unit)], probes, unit) for unit in units]
-    contributions = np.stack([given for given, _ in columns], axis=-1)
+    received = []
+    difficulties = []
+    for unit in range(len(probes.units)):
+        of_unit = scores[..., probes.tasks_of(unit)]
+        given, hard = measure_unit(of_unit, probes, unit)
+        received.append(given)
+        difficulties.append(hard)
+    contributions = np.stack(received, axis=-1)
     return Measures(
         contribution=contributions,
         outward=outward(contributions),
         inward=inward(contributions),
-        difficulty=np.stack([hard for _, hard in columns], axis=-1),
+        difficulty=np.stack(difficulties, axis=-1),
     )
 
 

@@ -55,10 +55,12 @@ class TrainingNoise:
         errors = np.empty((resamples, len(runs)))
         unit = np.sqrt((CELL_FREEDOM - 2) / CELL_FREEDOM)  # gives t the variance 1
         freedom = self.freedom[index]
-        chance = _generator(seed, task).chisquare(freedom, resamples)
+        of_task = _generator(seed, task)
+        chance = of_task.chisquare(freedom, resamples)
         deviation = self.deviation[index] * np.sqrt(freedom / chance)
         for i, run in enumerate(runs):
-            error = _generator(seed, task, run).standard_t(CELL_FREEDOM, resamples)
+            of_cell = _generator(seed, task, run)
+            error = of_cell.standard_t(CELL_FREEDOM, resamples)
             errors[:, i] = deviation * unit * error
         return errors
 

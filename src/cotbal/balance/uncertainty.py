@@ -64,8 +64,10 @@ def _draw_matrix(
     matrix: ScoreMatrix, resamples: int, seed: int
 ) -> Float[np.ndarray, "resample run task"]:
     rows = range(len(matrix.runs))
-    tasks = range(len(matrix.tasks))
-    columns = [draw_samples(matrix, task, rows, resamples, seed) for task in tasks]
+    columns = []
+    for task in range(len(matrix.tasks)):
+        column = draw_samples(matrix, task, rows, resamples, seed)
+        columns.append(column)
     return np.stack(columns, axis=-1)
 
 

@@ -45,7 +45,7 @@ class Shares:
 
     def _is_taken(self, number: int) -> bool:
         """Take a share, unless another process has it or has answered it."""
-        import fcntl  # not on all systems; where it is absent, nothing is offered
+        import fcntl  # not on Windows, where nothing is offered
 
         try:
             fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)

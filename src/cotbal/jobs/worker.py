@@ -244,10 +244,12 @@ class _Execution:
     ) -> ImageFeatures:
         names: set[str] = set()
         used = [(records, indices) for _, records, indices, _ in parts]
-        for records, indices in used + [(s.used.records, s.used.indices) for s in sets]:
+        used += [(s.used.records, s.used.indices) for s in sets]
+        for records, indices in used:
             chosen = set(indices.tolist())
             for i, images in enumerate(records.images()):
-                names.update(images if i in chosen else ())
+                if i in chosen:
+                    names.update(images)
         return image_features(self.recipe, len(names), self.ranks)
 
     def _evaluate(self, sets: Sequence[EvaluationSet]) -> float:
@@ -291,8 +293,12 @@ class _Execution:
         self, sets: Sequence[EvaluationSet], queue: _Queue
     ) -> AbstractContextManager[OfferedShares | None]:
         """Shares that processes without a run may take; None where the run answers alone."""
-        resources = self.recipe.resources
-        alone = self.ranks.size > 1 or torch.cuda.is_available() or resources.dataloader_workers
+        alone = (
+            self.ranks.size > 1
+            or torch.cuda.is_available()
+            or self.recipe.resources.dataloader_workers
+            or sys.platform == "win32"  # which has other locks
+        )
         if alone or len(queue.keys) < OFFERED * self.recipe.file.generation.batch_size:
             return nullcontext()
         names, images = [s.name for s in sets], self.features.images

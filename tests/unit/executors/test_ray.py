@@ -115,6 +115,58 @@ def test_memory_is_counted_as_slurm_does(
     outcomes.close()
 
 
+IMPORTED = """
+import os
+with open(os.environ["IMPORTS"], "a") as file:
+    file.write(f"{os.getpid()}\\n")
+"""
+FORKED_WORK = """
+import os, signal, sys
+from pathlib import Path
+import imported_once
+
+print(os.getppid(), flush=True)
+killed = Path(sys.argv[1])
+if killed.name == "f" and not killed.exists():
+    killed.touch()
+    os.kill(os.getppid(), signal.SIGKILL)
+    signal.pause()
+"""
+
+
+def test_runs_of_a_process_share_the_imports(
+    connected_to_ray: RayNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last run kills its server: it starts again in a fresh process, which is no retry."""
+    (tmp_path / "imported_once.py").write_text(IMPORTED)
+    (tmp_path / "forked_work.py").write_text(FORKED_WORK)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    command = (sys.executable, "-m", "forked_work")
+    needs = ResourcesSection(gpus=0, retries=0, cpus=4)  # one at a time on each of the nodes
+    jobs = [
+        Job(
+            n,
+            tmp_path / n,
+            (*command, str(tmp_path / "killed" / n)),
+            1.0,
+            needs,
+            ("imported_once",),
+        )
+        for n in "abcdef"
+    ]
+    (tmp_path / "killed").mkdir()
+    marks = {"IMPORTS": str(tmp_path / "imports.txt")}
+    outcomes = list(ray.run(jobs, Resources(workers=1, environment=marks)))
+    assert [one.message for one in outcomes] == [""] * len(jobs)
+    parents = {n: (tmp_path / n / "log.txt").read_text().split() for n in "abcdef"}
+    imported = (tmp_path / "imports.txt").read_text().split()
+    killed, fresh = parents.pop("f")
+    servers = {parent for lines in parents.values() for parent in lines} | {killed}
+    assert sorted(servers) == sorted(imported[:-1])  # the last import is that of the fresh process
+    assert len(servers) <= 2  # one on each node
+    assert fresh not in servers
+
+
 RANK_WORK = """
 import os, sys, time
 from pathlib import Path

@@ -45,11 +45,13 @@ def _answer(job: dict[str, Any], directory: Path, ranks: Ranks, stop: Callable[[
         start: directory / "generations" / f"{start:09d}.jsonl"
         for start in range(0, len(questions), size)
     }
-    missing = ranks.agreed([start for start, path in pieces.items() if not path.exists()])
+    unanswered = [start for start, path in pieces.items() if not path.exists()]
+    missing = ranks.agreed(unanswered)
     if not missing:
         return
     recipe = load_recipe(Path(job["recipe"]))
-    features = image_features(recipe, len({question["image"] for question in questions}), ranks)
+    images = {question["image"] for question in questions}
+    features = image_features(recipe, len(images), ranks)
     answer = evaluation.answerer(
         recipe, job["checkpoint"], ranks, Path(job["images"]), features=features
     )
@@ -59,7 +61,8 @@ def _answer(job: dict[str, Any], directory: Path, ranks: Ranks, stop: Callable[[
             piece = questions[start : start + size]
             rows = [_row(number, question, job) for number, question in enumerate(piece, start + 1)]
             report = _Report(progress, start, start + len(piece), len(questions), ranks.size)
-            answers = zip(piece, answer(rows, report), strict=True)
+            texts = answer(rows, report)
+            answers = zip(piece, texts, strict=True)
             if ranks.main:
                 lines = [{"id": question["id"], "answer": text} for question, text in answers]
                 write_sealed_rows(pieces[start], lines)

@@ -191,8 +191,9 @@ def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
 
 def _to_arrow(indices: np.ndarray) -> pa.Array:
     """Indices of rows for `take`."""
-    buffer = pa.py_buffer(np.ascontiguousarray(indices, np.int64))
-    return pa.Array.from_buffers(pa.int64(), len(indices), [None, buffer])
+    numbers = np.ascontiguousarray(indices, np.int64)
+    buffers = [None, pa.py_buffer(numbers)]  # no nulls
+    return pa.Array.from_buffers(pa.int64(), len(numbers), buffers)
 
 
 def _role(number: int) -> Role:

@@ -212,9 +212,7 @@ def _start(
     gpus = [device for device in taken if device is not None]
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    return forks.start(job, _variables(environment)) or start(
-        launched(job.command, job.needs), job.directory, environment
-    )
+    return forked_or_fresh(job, launched(job.command, job.needs), environment, forks)
 
 
 def _outcome(ended: _Running) -> Outcome:
@@ -222,6 +220,16 @@ def _outcome(ended: _Running) -> Outcome:
     code = ended.process.wait()
     message = "" if code == 0 else failure(ended.job, code)
     return Outcome(ended.job, code == 0, seconds, message)
+
+
+def forked_or_fresh(
+    job: Job, command: Sequence[str], environment: Mapping[str, str], forks: Forks
+) -> subprocess.Popen[bytes] | Forked:
+    """Start a job: forked from a server, or by the command that starts it where that is not
+    possible; see `start`.
+    """
+    forked = forks.start(job, _variables(environment))
+    return forked or start(command, job.directory, environment)
 
 
 def start(

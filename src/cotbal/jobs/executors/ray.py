@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from cotbal.errors import CotbalError, MissingDependency, RunsFailed
@@ -35,16 +32,9 @@ from cotbal.jobs.executors import (
     passed_on,
     thread_environment,
 )
-from cotbal.jobs.executors.processes import (
-    SAVE_SECONDS,
-    available,
-    failure,
-    start,
-    stop,
-    uninterrupted,
-    visible_gpus,
-)
-from cotbal.jobs.launching import Node, launched
+from cotbal.jobs.executors._ray_node import ADDRESS, NOT_STARTED, PORT, do, meeting
+from cotbal.jobs.executors.processes import SAVE_SECONDS, available, failure, visible_gpus
+from cotbal.jobs.launching import Node, is_launched, launched
 
 OBJECTS = 80 * 2**20  # bytes for Ray's objects, of which there are none; about the minimum
 QUIET = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -57,8 +47,6 @@ LOOK_SECONDS = 5.0
 RECONNECT = "RAY_gcs_rpc_server_reconnect_timeout_s"  # Ray's own variable
 FAREWELL_SECONDS = 5.0  # for tasks, where the head is lost and their nodes may be
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-ADDRESS, PORT = "{address of node 0}", "{port of node 0}"  # filled in on the node
-NOT_STARTED = 127  # the exit code of a shell that does not find a program
 
 
 @dataclass
@@ -119,14 +107,16 @@ def _cluster(jobs: Sequence[Job], resources: Resources) -> Iterator[_Cluster]:
     """The cluster, for as long as the block runs; this process is left as it was."""
     before, handler = set(os.environ), signal.getsignal(signal.SIGTERM)
     address = resources.address or os.environ.get("RAY_ADDRESS")
+    shared = len(jobs) > 1
     try:
         ray = _imported(local=address is None)
         if ray.is_initialized():
-            yield _Cluster(ray, resources, False, ray.get_runtime_context().gcs_address)
+            yield _Cluster(ray, resources, False, ray.get_runtime_context().gcs_address, shared)
             return
         _make(ray, jobs, resources) if address is None else _connect(ray, address)
         try:
-            yield _Cluster(ray, resources, address is None, ray.get_runtime_context().gcs_address)
+            head = ray.get_runtime_context().gcs_address
+            yield _Cluster(ray, resources, address is None, head, shared)
         finally:
             ray.shutdown()
     finally:
@@ -201,12 +191,14 @@ class _Cluster:
         ray: the module.
         local: whether it was made for this job, on this machine.
         head: `host:port` of its head.
+        shared: whether there are jobs that would share the imports of a process.
     """
 
     ray: Any
     resources: Resources
     local: bool
     head: str
+    shared: bool
 
     def submit(self, attempts: Attempts) -> _Submitted:
         """One task per node of the job; tasks without room wait in Ray's queue."""
@@ -224,7 +216,8 @@ class _Cluster:
         }
         threads = thread_environment(self._threads(job))
         environment = passed_on() | threads | dict(self.resources.environment)
-        more = (str(job.directory.resolve()), environment)
+        imports = job.imports if self.shared and not is_launched(needs) else ()
+        more = (str(job.directory.resolve()), environment, imports)
         if needs.nodes == 1:
             command = launched(job.command, needs)
             return _Submitted(attempts, [task.options(**options).remote(command, *more)], None)
@@ -355,45 +348,3 @@ def _in_words(room: dict[str, float]) -> str:
 
 def _lines(error: Exception) -> list[str]:
     return str(error).strip().splitlines() or [type(error).__name__]
-
-
-def meeting() -> tuple[str, str]:
-    """Runs on node 0: its address and a free port, where the ranks of a run find each other."""
-    import ray
-
-    with socket.socket() as free:
-        free.bind(("", 0))
-        return ray.util.get_node_ip_address(), str(free.getsockname()[1])
-
-
-def do(
-    command: Sequence[str],
-    directory: str,
-    environment: Mapping[str, str],
-    first: tuple[str, str] = ("", ""),
-) -> tuple[int, float, str]:
-    """Runs on a node: run a command until it ends or the task is cancelled.
-
-    Args:
-        command: with `ADDRESS` and `PORT` where the run spans several nodes.
-        directory: of the job, the same on all nodes.
-        environment: variables beside those of the node.
-        first: what `meeting` returned on node 0.
-
-    Returns:
-        Exit code, seconds, and why it could not start.
-    """
-    address, port = first
-    filled = [part.replace(ADDRESS, address).replace(PORT, port) for part in command]
-    started = time.monotonic()
-    running: list[subprocess.Popen[bytes]] = []
-    try:
-        with uninterrupted():
-            running.append(start(filled, Path(directory), environment))
-        while running[0].poll() is None:
-            time.sleep(0.1)  # no wait(): Ray interrupts a task between two lines of Python
-    except OSError as error:
-        return NOT_STARTED, 0.0, f"could not start on {platform.node()}: {error}"
-    finally:
-        stop(running, SAVE_SECONDS)
-    return running[0].returncode, time.monotonic() - started, ""

@@ -108,7 +108,8 @@ class Store:
         self._look()  # others may have written the same meanwhile
         keys = [key for key in self._unsaved if key not in self._entries]
         size = sum(path.stat().st_size for path in self._seen if path.exists())
-        if keys and size + sum(_bytes(self._kept[key]) for key in keys) <= self.budget:
+        size += sum(_bytes(self._kept[key]) for key in keys)
+        if keys and size <= self.budget:
             self._write(self.folder, keys)
         self._unsaved.clear()
 
