@@ -108,7 +108,8 @@ def _representative(samples: Mapping[str, int]) -> Mapping[str, int]:
         return samples
     ascending = sorted(samples, key=samples.__getitem__)
     positions = np.linspace(0, len(ascending) - 1, MOST_TASKS).round().astype(int)
-    return {ascending[position]: samples[ascending[position]] for position in positions}
+    chosen = [ascending[position] for position in positions]
+    return {task: samples[task] for task in chosen}
 
 
 def outlooks(

@@ -113,12 +113,11 @@ def show_response(measured: Response, root: RunDir) -> None:
         )
     console.out.print(f"\n{escape(measured.check_sentence)}", soft_wrap=True)
     _show_forgetting(measured, root)
-    goals = [task for task in measured.unit_of_task if task not in measured.unmeasurable] or [
-        "TASK"
-    ]
+    goals = [task for task in measured.unit_of_task if task not in measured.unmeasurable]
+    goal = goals[0] if goals else "TASK"
     console.out.print(
         f"\nNext: choose weights for a goal: cotbal steer {escape(str(root.root))} --goal"
-        f" {escape(goals[0])} --floor -1%",
+        f" {escape(goal)} --floor -1%",
         soft_wrap=True,
     )
 

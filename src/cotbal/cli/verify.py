@@ -95,6 +95,7 @@ def show(verification: Verification, archived: list[Path], directory: Path) -> N
         f" {plural(verification.scores, 'file')} of scores computed again, {differences}"
     )
     if archived:
-        print(f"archived: {', '.join(str(path.relative_to(directory)) for path in archived)}")
+        names = [str(path.relative_to(directory)) for path in archived]
+        print(f"archived: {', '.join(names)}")
     if verification.differences:
         print("Rerun the command of the job." if archived else "Repair with --repair.")

@@ -64,7 +64,11 @@ def leftovers(directory: Path) -> list[Path]:
     """
     abandoned = []
     for folder, folders, files in os.walk(directory):
-        names = {name: match for name in folders + files if (match := _TEMPORARY.fullmatch(name))}
+        names = {}
+        for name in folders + files:
+            match = _TEMPORARY.fullmatch(name)
+            if match:
+                names[name] = match
         folders[:] = [name for name in folders if name not in names]
         for name, match in names.items():
             path = Path(folder, name)

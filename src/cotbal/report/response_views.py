@@ -125,7 +125,8 @@ def own_sentence(response: Response) -> str:
             continue
         for unit in response.tasks:
             is_own = response.unit_of_task.get(task) == unit
-            (own_effects if is_own else cross_effects).append(response.effect(unit, task))
+            effects = own_effects if is_own else cross_effects
+            effects.append(response.effect(unit, task))
     parts = []
     for name, effects in (("own effects", own_effects), ("cross effects", cross_effects)):
         if effects:

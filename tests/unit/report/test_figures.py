@@ -38,7 +38,6 @@ def test_heat_map_holds_every_cell() -> None:
     assert "<b>& → ocr: 0.456 [0.306, 0.606]" in titles
     assert f"ocr → <b>&: {NOT_IDENTIFIED}" in titles
     diagonal = [title for title in titles if "→" not in title]
-    assert len(diagonal) == 3
     assert any(names_all(title, "ocr", ": 1 ") for title in diagonal)
 
 
