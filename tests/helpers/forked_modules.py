@@ -82,7 +82,8 @@ def _execute(words: list[str], environment: Mapping[str, str] | None, session: b
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(bool(end.code))
     except BaseException as error:
-        sys.excepthook(type(error), error, error.__traceback__)
+        # Not `sys.excepthook`: a library of the parent may have replaced it.
+        sys.__excepthook__(type(error), error, error.__traceback__)
     finally:
         with suppress(OSError):
             sys.stdout.flush()
