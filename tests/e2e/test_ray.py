@@ -8,6 +8,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -32,16 +33,16 @@ def bytes_of(root: Path) -> dict[str, bytes]:
 
 
 def workers(root: Path) -> dict[str, psutil.Process]:
-    """The processes that do runs of this directory, by the name of the run."""
+    """The processes that do runs of this directory, by the name of the run; fresh or forked, they
+    write to its log.
+    """
     processes = {}
     for process in psutil.process_iter(["cmdline"]):
-        line = process.info["cmdline"] or []
-        if (
-            "cotbal.jobs.worker" in line
-            and line[-1].startswith(str(root))
-            and process.status() != psutil.STATUS_ZOMBIE
-        ):
-            processes[Path(line[-1]).parent.name] = process
+        if "cotbal.jobs.worker" in (process.info["cmdline"] or []):
+            with suppress(OSError):  # it has ended
+                log = Path(f"/proc/{process.pid}/fd/1").readlink()
+                if log.name == "log.txt" and log.is_relative_to(root):
+                    processes[log.parent.name] = process
     return processes
 
 
