@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cotbal.data.reading import json_array
@@ -227,6 +227,7 @@ def test_json_of_100_levels_is_read(tmp_path: Path) -> None:
     st.booleans(),
     st.integers(1, 40),
 )
+@example([0.0, 1.5e300, -2e-300], None, False, 1)
 def test_arrays_are_read_in_pieces(
     rows: list[Any], indent: int | None, ascii: bool, chunk: int
 ) -> None:

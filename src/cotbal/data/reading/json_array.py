@@ -14,6 +14,7 @@ _TAIL = (
 )
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\r\n]*")
+_CUT = re.compile(r"(\.|[eE][+-]?)?")  # behind a number: more of it may follow
 
 
 def json_items(file: TextIO) -> Iterator[Any]:
@@ -73,7 +74,7 @@ class _Text:
         while True:
             try:
                 element, end = _DECODER.raw_decode(self._text, self._at)
-                if end < len(self._text):  # otherwise digits of a number may follow
+                if not _CUT.fullmatch(self._text, end):
                     break
             except json.JSONDecodeError as error:
                 in_text = error.msg.startswith("Unterminated string")
