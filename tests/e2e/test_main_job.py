@@ -322,6 +322,7 @@ def test_ctrl_c_stops_cleanly_and_keeps_what_a_training_has_reached(
     assert "cotbal balance" in output, "the command that resumes"
     assert "Traceback" not in output
     assert len(list(root.glob("probes/*/partial/checkpoint-*/complete"))) == 1
+    assert a_line_names(cotbal("status", root), "resume"), "what to do next"
     states = {state["state"] for state in json.loads(cotbal("status", root, "--json"))}
     assert states == {"interrupted", "missing"}
 
