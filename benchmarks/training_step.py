@@ -47,9 +47,9 @@ from random_llava import TASKS, Size, llava, rows_of, stacked
 POCKET = Path(cotbal.benchmarks.pocket.__file__).parent / "base"
 BUDGET = 2**30  # bytes of image features
 TOLERANCE = 1e-3  # of losses and norms of gradients, over all steps
-RANDOM = {  # 2,048 tokens per batch, of which 14 % are labelled
+RANDOM = {  # 1,024 tokens per batch, of which 14 % are labelled
     "51M": Size(
-        (0, 0, 0), 576, 1536, 5, 9, 49_152, (192, 4, 112, 14), 8, 192, torch.float32, 0, 0.18, True
+        (0, 0, 0), 576, 1536, 5, 9, 49_152, (192, 4, 112, 14), 4, 192, torch.float32, 0, 0.18, True
     ),
     "tiny": Size(
         (0, 0, 0), 64, 128, 2, 4, 500, (32, 2, 28, 14), 4, 12, torch.float32, 0, 0.5, True
