@@ -5,10 +5,11 @@
 
 All start from the same weights and get the same batches, which are made before. All tasks weigh 1,
 so all trainers minimise the mean loss of the valid tokens of a step: losses and norms of gradients
-must agree at every step. They train in turns, in an order that changes. A step is what happens from
-the end of an optimizer step to the end of the next; the first one, in which cotbal checks its
-weights, does not count. `images known` keeps what the frozen vision tower has computed for the same
-images before, as all runs of a recipe but the first do.
+must agree at every step. Each trainer has a thread, and they take turns: one step of each in every
+round, in an order that changes. So all meet the same load of the machine. A step is what happens
+from the end of an optimizer step to the end of the next; the first one, in which cotbal checks its
+weights, does not count. `images known`: what the frozen vision tower computes for these images was
+kept before, as in all runs of a recipe but the first.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Semaphore
 from typing import Any
 
 import torch
@@ -31,6 +34,7 @@ from transformers import (
     PrinterCallback,
     Trainer,
     TrainerCallback,
+    TrainerControl,
     TrainingArguments,
 )
 from trl import SFTConfig, SFTTrainer
@@ -40,6 +44,7 @@ from cotbal.data.batches.questions import collator_for
 from cotbal.recipe.recipe import load_recipe
 from cotbal.training import vlm
 from cotbal.training.features.images import ImageFeatures
+from cotbal.training.trainers.forward import for_model
 from cotbal.training.trainers.hf import TASK_IDS, TaskWeightedTrainer
 from image_features import batches
 from random_llava import TASKS, Size, llava, rows_of, stacked
@@ -106,22 +111,59 @@ class Work:
         return {name: value for name, value in self.batch(rows).items() if name != TASK_IDS}
 
 
-class Clock(TrainerCallback):
-    """Processor time at the end of every step."""
+class Turns(TrainerCallback):
+    """Lets a trainer take one step at a time.
 
-    def __init__(self) -> None:
-        self.ends: list[float] = []
+    Attributes:
+        seconds: processor time of every step.
+        figures: loss and norm of the gradient of every step.
+    """
 
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.ends.append(time.process_time())
+    def __init__(self, trainer: Trainer) -> None:
+        self.seconds: list[float] = []
+        self.figures: list[tuple[float, float]] = []
+        self.trainer = trainer
+        self._mine, self._yours = Semaphore(0), Semaphore(0)
+        self._begun = 0.0
+        self._over = self._stopping = False
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(self)
 
+    def train(self) -> None:
+        """The whole training, in a thread."""
+        torch.set_num_threads(1)
+        self._begin()
+        try:
+            self.trainer.train()
+        finally:
+            self._over = True
+            self._yours.release()
 
-@dataclass(frozen=True)
-class Result:
-    """Seconds per step, and the losses and norms of gradients of all steps."""
+    def step(self) -> bool:
+        """Let it take a step and wait for it; False if the training has ended instead."""
+        self._mine.release()
+        self._yours.acquire()
+        return not self._over
 
-    seconds: float
-    figures: torch.Tensor
+    def end(self) -> None:
+        """Let the training end with the steps that it has taken."""
+        self._stopping = True
+        self._mine.release()
+
+    def on_step_end(self, _: Any, __: Any, control: TrainerControl, **___: Any) -> None:
+        self.seconds.append(time.process_time() - self._begun)
+        self._yours.release()
+        if not self._stopping:
+            self._begin()
+        control.should_training_stop = self._stopping
+
+    def on_log(self, *_: Any, logs: dict[str, Any], **__: Any) -> None:
+        if "loss" in logs:
+            self.figures.append((float(logs["loss"]), float(logs["grad_norm"])))
+
+    def _begin(self) -> None:
+        self._mine.acquire()
+        self._begun = time.process_time()
 
 
 def stock(work: Work) -> Trainer:
@@ -147,59 +189,70 @@ def weighted(work: Work, features: ImageFeatures | None = None) -> Trainer:
     return trainer
 
 
-def measured(make: Callable[[], Trainer]) -> Result:
-    trainer, clock = make(), Clock()
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(clock)
-    trainer.train()
-    lines = [line for line in trainer.state.log_history if "loss" in line]
-    figures = torch.tensor([[float(line["loss"]), float(line["grad_norm"])] for line in lines])
-    return Result((clock.ends[-1] - clock.ends[0]) / (len(clock.ends) - 1), figures)
+def known_features(work: Work) -> ImageFeatures:
+    """With what the vision tower computes for all images."""
+    features, model = ImageFeatures(BUDGET, report=lambda _: None), copy.deepcopy(work.model)
+    features.attach(model, training=True)
+    model.train().config.use_cache = False  # as trainers do
+    with torch.no_grad():
+        for batch in work.batches:
+            model(**for_model(batch))
+    features.save()
+    return features
 
 
-def ways_of(work: Work) -> dict[str, Callable[[], Trainer]]:
+def trainers_of(work: Work) -> dict[str, Trainer]:
     """Name of a way -> its trainer."""
-    features = ImageFeatures(BUDGET, report=lambda _: None)
-    ways: dict[str, Callable[[], Trainer]] = {
-        STOCK: lambda: stock(work),
-        TRL: lambda: trl(work),
-        ENCODED: lambda: weighted(work),
-        KNOWN: lambda: weighted(work, features),
+    return {
+        STOCK: stock(work),
+        TRL: trl(work),
+        ENCODED: weighted(work),
+        KNOWN: weighted(work, known_features(work)),
     }
-    measured(ways[KNOWN])  # encodes the images
-    return ways
 
 
-def difference(results: dict[str, Result]) -> float:
+def in_turns(turns: dict[str, Turns], steps: int) -> None:
+    """Train all of them, step by step."""
+    names = list(turns)
+    order = [names[(step + i) % len(names)] for step in range(steps) for i in range(len(names))]
+    with ThreadPoolExecutor(len(turns)) as threads:
+        trainings = [threads.submit(taken.train) for taken in turns.values()]
+        for name in order:
+            if not turns[name].step():
+                break
+        for taken in turns.values():
+            taken.end()
+    for training in trainings:
+        training.result()
+
+
+def difference(turns: dict[str, Turns]) -> float:
     """The largest relative difference to the stock Trainer, of any loss or norm."""
-    expected = results[STOCK].figures
-    return max(
-        float(((result.figures - expected).abs() / expected).max()) for result in results.values()
-    )
+    expected = torch.tensor(turns[STOCK].figures)
+    differences = [torch.tensor(taken.figures) - expected for taken in turns.values()]
+    return max(float((change.abs() / expected).max()) for change in differences)
 
 
-def compare(work: Work, rounds: int) -> None:
-    ways, seconds = ways_of(work), list[dict[str, float]]()
-    for turn in range(rounds):
-        names = list(ways)
-        names = names[turn % len(names) :] + names[: turn % len(names)]
-        results = {name: measured(ways[name]) for name in names}
-        largest = difference(results)
-        assert largest <= TOLERANCE, f"losses or gradients differ by {largest:.1e}"
-        seconds.append({name: result.seconds for name, result in results.items()})
-        shown = {name: round(1000 * value) for name, value in seconds[-1].items()}
-        print(turn + 1, f"equal to {largest:.0e}", f"load {os.getloadavg()[0]:.1f}", shown)
+def compare(work: Work) -> None:
+    turns = {name: Turns(trainer) for name, trainer in trainers_of(work).items()}
+    steps = len(work.batches) // work.accumulated
+    in_turns(turns, steps)
+    largest = difference(turns)
+    assert largest <= TOLERANCE, f"losses or gradients differ by {largest:.1e}"
+    print(f"losses and norms of gradients of {steps} steps are equal to {largest:.0e}")
     print(f"\n| trainer | ms per step | over the {STOCK} | over {TRL} |\n|---|---|---|---|")
-    for name in ways:
-        middle = 1000 * statistics.median(row[name] for row in seconds)
-        quotients = " | ".join(quotient(seconds, name, other) for other in (STOCK, TRL))
-        print(f"| {name} | {middle:.0f} | {quotients} |")
+    for name, taken in turns.items():
+        quotients = [quotient(taken.seconds, turns[other].seconds) for other in (STOCK, TRL)]
+        middle = 1000 * statistics.median(taken.seconds[1:])
+        print(f"| {name} | {middle:.0f} | {' | '.join(quotients)} |")
+    print(f"load: {os.getloadavg()}")
 
 
-def quotient(seconds: Sequence[dict[str, float]], name: str, other: str) -> str:
-    """Median and range over the rounds."""
-    ratios = [row[name] / row[other] for row in seconds]
-    return f"{statistics.median(ratios):.3f} [{min(ratios):.3f}, {max(ratios):.3f}]"
+def quotient(seconds: Sequence[float], others: Sequence[float]) -> str:
+    """Median, and the middle half, of the quotients of all steps but the first."""
+    ratios = [mine / other for mine, other in zip(seconds[1:], others[1:], strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return f"{middle:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def of_recipe(file: Path, steps: int, accumulated: int) -> Work:
@@ -218,7 +271,7 @@ def of_recipe(file: Path, steps: int, accumulated: int) -> Work:
 
 
 def of_random_weights(size: Size, steps: int, accumulated: int) -> Work:
-    tasks, model = list(TASKS), llava(size, "cpu")
+    tasks, model = list(TASKS), llava(size, "cpu").eval()  # as a checkpoint is loaded
     rows = rows_of(size, size.rows * steps * accumulated)
     made = []
     for start in range(0, len(rows), size.rows):
@@ -247,18 +300,17 @@ def main() -> None:
     )
     parser.add_argument("what", help="a recipe, or `random`")
     parser.add_argument("--size", choices=tuple(RANDOM), default="51M", help="of random weights")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=9, help="optimizer steps, the first included")
+    parser.add_argument("--rounds", type=int, default=20, help="steps that count")
     parser.add_argument("--accumulate", type=int, default=1, help="micro-batches per step")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    counts = (options.steps, options.accumulate)
+    counts = (options.rounds + 1, options.accumulate)
     if options.what == "random":
         work = of_random_weights(RANDOM[options.size], *counts)
     else:
         work = of_recipe(Path(options.what), *counts)
     print(described(work), flush=True)
-    compare(work, options.rounds)
+    compare(work)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,7 @@ def script() -> ModuleType:
 def test_all_trainers_take_the_same_steps(
     script: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    work = script.of_random_weights(script.RANDOM["tiny"], 3, 2)
-    script.compare(work, 2)
+    script.compare(script.of_random_weights(script.RANDOM["tiny"], 3, 2))
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     names = [row.split(" | ")[0].removeprefix("| ") for row in rows]
     assert names == ["trainer", script.STOCK, script.TRL, script.ENCODED, script.KNOWN]
@@ -34,8 +33,8 @@ def test_the_records_of_a_recipe(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = mixture(tmp_path / "data", {"color": 1, "paint": 2})
-    script.compare(script.of_recipe(recipe, 2, 1), 1)
-    assert "1 equal to" in capsys.readouterr().out
+    script.compare(script.of_recipe(recipe, 3, 1))
+    assert "of 3 steps are equal" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -46,8 +45,31 @@ def test_the_records_of_a_recipe(
 def test_another_step_is_found(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch, change: Callable
 ) -> None:
-    work, plain = script.of_random_weights(script.RANDOM["tiny"], 2, 2), script.stock
+    work, plain = script.of_random_weights(script.RANDOM["tiny"], 3, 2), script.stock
     other = dataclasses.replace(work, **change(work))
     monkeypatch.setattr(script, "stock", lambda _: plain(other))
-    with pytest.raises((AssertionError, RuntimeError)):
-        script.compare(work, 1)
+    with pytest.raises(AssertionError, match="differ"):
+        script.compare(work)
+
+
+def test_a_failure_ends_all_trainers(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    work, plain = script.of_random_weights(script.RANDOM["tiny"], 3, 1), script.trl
+
+    def failing(given: object) -> object:
+        trainer = plain(given)
+        monkeypatch.setattr(trainer, "compute_loss", None)
+        return trainer
+
+    monkeypatch.setattr(script, "trl", failing)
+    with pytest.raises(TypeError):
+        script.compare(work)
+
+
+def test_images_are_known(script: ModuleType) -> None:
+    work, lines = script.of_random_weights(script.RANDOM["tiny"], 2, 1), list[str]()
+    features = script.known_features(work)
+    features._report = lines.append
+    script.weighted(work, features).train()
+    features.save()
+    (line,) = lines
+    assert line.startswith("image features: 0 images encoded")
