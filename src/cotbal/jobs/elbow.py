@@ -37,7 +37,9 @@ def elbow(
     fits = [_hinge(fractions, losses, at) for at in fractions[SIDE:-SIDE]]
     at, before, after, _ = min(fits, key=lambda fit: fit[3])
     fall = before * (float(fractions[0]) - at)
-    return at if fall > ROUNDING * float(np.abs(losses).max()) and before < after else None
+    smallest = ROUNDING * float(np.abs(losses).max())
+    is_elbow = fall > smallest and before < after
+    return at if is_elbow else None
 
 
 def _hinge(

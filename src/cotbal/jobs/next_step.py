@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -131,7 +130,9 @@ def _options(prepared: Prepared) -> list[_Option]:
     """The steps that are possible for the recipe, with their costs."""
     recipe, sizes = prepared.recipe, prepared.inputs.sizes
     rate = 2 * recipe.file.portions.mini
-    seed = next(n for n in itertools.count(recipe.seeds[0] + 1) if n not in recipe.seeds)
+    seed = recipe.seeds[0] + 1
+    while seed in recipe.seeds:
+        seed += 1
     options = []
     if len(recipe.seeds) == 1:
         count = recipe.replicates + 1

@@ -79,7 +79,8 @@ def _rows(adapter: _Adapter, files: Files, job: Job) -> Iterator[Row]:
     instructions = _texts(files["instructions"][0])
     classes = _classes(files["classes"][0]) if "classes" in files else ()
     for number, (where, raw) in enumerate(json_lines(path, job.progress)):
-        line = _Line(raw, where, f"{path.parent.name} {path.name} {number}", classes, job)
+        stream = f"{path.parent.name} {path.name} {number}"
+        line = _Line(raw, where, stream, classes, job)
         for part, (inputs, images, outputs) in enumerate(adapter(line)):
             (instruction,) = line.draw(instructions, 1, f"instruction {part}")
             columns = (instruction, inputs, images, outputs)

@@ -91,12 +91,15 @@ def first_lines(lines: Iterable[object], shown: int) -> str:
     rest = iter(lines)
     first = [f"  {line}" for line in islice(rest, shown)]
     more = sum(1 for _ in rest)
-    return "\n".join(first + ([f"  ... and {more:,} more"] if more else []))
+    if more:
+        first.append(f"  ... and {more:,} more")
+    return "\n".join(first)
 
 
 def question(record: Record) -> str:
     """The text of a record before the last answer, without image markers."""
-    return "\n".join(turn.text for turn in record.turns[:-1]).replace(IMAGE, "").strip()
+    before = "\n".join(turn.text for turn in record.turns[:-1])
+    return before.replace(IMAGE, "").strip()
 
 
 def answer_row(record: Record, answer: str) -> dict[str, Any]:

@@ -144,5 +144,8 @@ def _losses(model: nn.Module, layout: tuple[Batch, Batch]) -> list[Tensor]:
 
 def _token_losses(model: nn.Module, batch: Batch) -> Tensor:
     device = next(model.parameters()).device
-    moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+    moved = dict(batch)
+    for name, value in batch.items():
+        if isinstance(value, Tensor):
+            moved[name] = value.to(device)
     return valid_token_losses(model, moved, predicting(moved["labels"]))[1]
