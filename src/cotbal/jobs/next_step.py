@@ -157,10 +157,14 @@ def _options(prepared: Prepared) -> list[_Option]:
 
 def _further(prepared: Prepared, seeds: Sequence[int], replicates: int) -> list[Run]:
     """The probes that such settings need and that are not done."""
-    recipe, own_seed = prepared.recipe, prepared.recipe.file.optimization.seed
+    recipe = prepared.recipe
     section = recipe.file.balance
-    runs = plan_probes(recipe.mixture, section.form, section.difficulty, seeds, replicates)
-    return [run for run in runs if not paths_of(run, "probe", prepared.root, own_seed).done]
+    own_seed = recipe.file.optimization.seed
+    further = []
+    for run in plan_probes(recipe.mixture, section.form, section.difficulty, seeds, replicates):
+        if not paths_of(run, "probe", prepared.root, own_seed).done:
+            further.append(run)
+    return further
 
 
 def _share(prepared: Prepared, runs: Iterable[Run], sizes: Sizes) -> float:

@@ -128,7 +128,8 @@ def _coco(line: _Line) -> Iterator[Made]:
 def _coco_goi(line: _Line) -> Iterator[Made]:
     """The question is in the first line of the input, an option in each of the others."""
     row = line.row("input", "outputs", "image_str")
-    question, *names = (text.strip() for text in row.text("input").strip().splitlines())
+    lines = row.text("input").strip().splitlines()
+    question, *names = [line.strip() for line in lines]
     right = row.text("outputs").strip().removesuffix(".")
     others = {name for name in names if name and name != right}
     options, answer = _lettered(line, right, line.draw(others, _OTHERS, "options"))

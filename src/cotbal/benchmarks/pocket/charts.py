@@ -104,7 +104,8 @@ def _apart(rng: Random, rows: list[tuple[str, float]]) -> list[tuple[str, float]
         by_ten.setdefault(round(value / 10), []).append((country, value))
     if len(by_ten) < BARS:
         return None
-    return [rng.choice(by_ten[ten]) for ten in rng.sample(sorted(by_ten), BARS)]
+    tens = rng.sample(sorted(by_ten), BARS)
+    return [rng.choice(by_ten[ten]) for ten in tens]
 
 
 @cache

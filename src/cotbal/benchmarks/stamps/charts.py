@@ -112,7 +112,9 @@ def draw_numbers(tables: list[Table], rng: random.Random) -> Chart:
         gap = MIN_GAP * ordered[-1]
         if all(high - low >= gap for low, high in pairwise(ordered)):
             colours = tuple(rng.sample(sorted(COLOURS), len(labels)))
-            top = 100.0 if measure == "life expectancy" else ordered[-1] * rng.uniform(1.05, 1.5)
+            top = 100.0
+            if measure != "life expectancy":
+                top = ordered[-1] * rng.uniform(1.05, 1.5)
             return Chart(measure, tuple(labels), tuple(values), colours, top)
 
 

@@ -87,12 +87,16 @@ class Collator:
         rendered = [self._rendered(row) for row in rows]
         opened = [self.opened(row.record) for row in rows]
         batch = self._tokens(rows, [r.text for r in rendered], opened, "right")
-        labels, ends = torch.full_like(batch["input_ids"], IGNORED), []
+        padded = batch["input_ids"]
+        labels = torch.full_like(padded, IGNORED)
+        ends = []
         for i, (row, text) in enumerate(zip(rows, rendered, strict=True)):
-            ids = batch["input_ids"][i][batch["attention_mask"][i].bool()]
+            is_token = batch["attention_mask"][i].bool()
+            ids = padded[i][is_token]
             for start, stop in self._assistant_positions(row, text, ids):
-                labels[i, start:stop] = batch["input_ids"][i, start:stop]
-            ends.append(self._end_of_images(text, len(ids)) if len(ids) > self.max_length else 0)
+                labels[i, start:stop] = padded[i, start:stop]
+            is_cut = len(ids) > self.max_length
+            ends.append(self._end_of_images(text, len(ids)) if is_cut else 0)
         batch["labels"] = labels
         return cut(batch, rows, ends, self.max_length)
 

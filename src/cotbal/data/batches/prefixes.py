@@ -121,7 +121,7 @@ def prefixed(collator: Collator, wave: Sequence[Group]) -> Prefixed | None:
 
 def _unpadded(batch: Batch) -> list[list[int]] | None:
     """The token ids of every row; None if positions have more than an id."""
-    ids, mask = (batch[name] for name in TOKENS)
+    ids, mask = batch["input_ids"], batch["attention_mask"]
     others = (value for name, value in batch.items() if name not in TOKENS)
     if any(by_position(value, ids.shape) for value in others):
         return None

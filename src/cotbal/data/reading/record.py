@@ -123,7 +123,8 @@ def with_instruction(turns: Sequence[Turn], instruction: str | None) -> tuple[Tu
     if not instruction:
         return tuple(turns)
     first = next(i for i, turn in enumerate(turns) if turn.role == "user")
-    asked, wanted = turns[first].text.strip(), instruction.strip()
+    asked = turns[first].text.strip()
+    wanted = instruction.strip()
     if asked.endswith(wanted) or f"\n{wanted}\n" in f"\n{asked}\n":
         return tuple(turns)
     with_it = replace(turns[first], text=f"{turns[first].text}\n{instruction}")
