@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, compress, islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -103,6 +103,15 @@ class Records(Sequence[Record]):
         for rows in self._batches([self._columns["images"]]):
             for (names,) in rows:
                 yield self._names(names)
+
+    def image_names(self, indices: np.ndarray | None = None) -> list[str]:
+        """The names of the images of some records, or of all, each once."""
+        images = self.images()
+        if indices is not None:
+            chosen = np.zeros(len(self), bool)
+            chosen[indices] = True
+            images = compress(images, chosen.tolist())
+        return list(dict.fromkeys(chain.from_iterable(images)))
 
     def silent(self) -> Iterator[int]:
         """Number of every record in which an answer is marked to carry no loss."""
@@ -374,9 +383,11 @@ def _repeated_ids(records: Records) -> Iterator[Problem]:
     """
     hashes = np.fromiter(map(hash, records.ids()), np.int64, len(records))
     order = np.argsort(hashes, kind="stable")
-    suspects = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
+    ordered = hashes[order]
+    suspects = np.flatnonzero(ordered[1:] == ordered[:-1])
+    pairs = np.concatenate([order[suspects], order[suspects + 1]])
     first: dict[str, int] = {}
-    for index in np.unique(np.concatenate([order[suspects], order[suspects + 1]])):
+    for index in np.unique(pairs):
         record = records[index]
         if record.id in first:
             yield Problem(
