@@ -307,7 +307,15 @@ def settings_of(recipe: Recipe, run: Run, weights: Mapping[str, float] | None) -
         entries["run.ratios"] = dict(run.ratios)
     for name in run.tasks:
         entries[f"tasks.{name}.instruction"] = recipe.mixture[name].instruction
+    if chosen := _chosen(recipe, run):
+        entries["choose"] = chosen
     return entries
+
+
+def _chosen(recipe: Recipe, run: Run) -> dict[str, str]:
+    """How answers are chosen, of every task that this run answers by choosing."""
+    tasks = {name: recipe.mixture[name] for name in (*run.validation, *run.test)}
+    return {name: task.choose for name, task in tasks.items() if task.choose is not None}
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -12,16 +11,19 @@ from typing import Any, Protocol, TypeVar
 import torch
 from transformers import AutoConfig, GenerationConfig
 
+from cotbal.data.batches.choices import Offered, by_options, offered, option_batch
 from cotbal.data.batches.collate import Collator, Row
 from cotbal.data.batches.loading import made, processes
-from cotbal.data.batches.prefixes import Prompt, prefixed, prompts, waves
+from cotbal.data.batches.prefixes import Group, Prefixed, Prompt, prefixed, prompts, waves
 from cotbal.data.batches.questions import QuestionCollator, collator_for
 from cotbal.data.files import write_sealed_rows
 from cotbal.data.reading.record import Record, answer_row
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.schema import Generation
 from cotbal.training import vlm
-from cotbal.training.decoding.greedy import Decoder, on_device
+from cotbal.training.decoding.choices import Chooser, likelihoods, most_likely
+from cotbal.training.decoding.greedy import Decoder
+from cotbal.training.decoding.prefill import on_device
 from cotbal.training.decoding.support import GREEDY, IDS, obstacle, other_settings
 from cotbal.training.features.images import ImageFeatures
 from cotbal.training.ranks import ALONE, Ranks
@@ -77,14 +79,27 @@ def answerer(
             if reason
             else "answers: images are computed once for all questions on them"
         )
+        _print_choices(recipe, reason)
     workers = processes(recipe.resources.dataloader_workers)
     settings = recipe.file.generation
     return Answerer(device_model, collator, settings, ranks, workers, reason is None, queue)
 
 
+def _print_choices(recipe: Recipe, reason: str | None) -> None:
+    tasks = [task.name for task in recipe.mixture.tasks if task.choose]
+    if tasks:
+        form = (
+            f"every option with its question and images ({reason})"
+            if reason
+            else "images and questions are computed once for all options"
+        )
+        print(f"answers chosen among options ({', '.join(tasks)}): {form}")
+
+
 @dataclass(frozen=True)
 class Answerer:
-    """Greedy answers of a model; ranks take batches in turn, and all of them get all answers.
+    """Answers of a model, greedy or chosen among the options of a record. Ranks take batches in
+    turn, and all of them get all answers.
 
     Attributes:
         workers: processes per rank that make the next batches meanwhile.
@@ -120,19 +135,27 @@ class Answerer:
     def _plain(self, asked: Sequence[Prompt]) -> Iterator[dict[int, str]]:
         """By `generate`, each row with its images."""
         for share, batch in self._made(self._batches(asked), self._inputs):
-            yield _by_index(share, self._generate(batch))
+            yield _by_index(share, self._answers(share, batch))
 
     def _shared(self, asked: Sequence[Prompt]) -> Iterator[dict[int, str]]:
-        """By `Decoder`, or by `generate` where the prompts cannot be taken apart."""
+        """By `Decoder` and `Chooser`, or as without them where prompts cannot be taken apart."""
         size = self.settings.batch_size
         shares = waves(asked, self.collator.processor.image_token, size)
         decode = Decoder(self.model, self.settings.max_new_tokens, size)
-        for share, batch in self._made(shares, partial(prefixed, self.collator)):
+        choose = Chooser(self.model, size)
+        for share, batch in self._made(shares, self._shared_inputs):
             if batch is None:
-                yield from self._generated(self._batches(list(chain(*share))))
-                continue
-            for some, tokens in decode(batch):
-                yield _by_index(some, self._texts(tokens))
+                yield from self._apart(self._batches(list(chain(*share))))
+            elif isinstance(batch, Offered):
+                for some, texts in choose(batch):
+                    yield _by_index(some, texts)
+            else:
+                for some, tokens in decode(batch):
+                    yield _by_index(some, self._texts(tokens))
+
+    def _shared_inputs(self, wave: Sequence[Group]) -> Prefixed | Offered | None:
+        is_chosen = bool(wave[0][0].row.options)
+        return offered(self.collator, wave) if is_chosen else prefixed(self.collator, wave)
 
     def _made(
         self, shares: Sequence[Share], make: Callable[[Share], Batch]
@@ -147,16 +170,26 @@ class Answerer:
 
     def _batches(self, asked: Sequence[Prompt]) -> list[list[Prompt]]:
         """Rows with long answers first, and rows of like length together: a batch of `generate`
-        ends when its last row has ended.
+        ends when its last row has ended. Questions with options are apart.
         """
         size, ordered = self.settings.batch_size, sorted(asked, key=lambda prompt: prompt.order)
-        return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+        generated = [prompt for prompt in ordered if not prompt.row.options]
+        chosen = [prompt for prompt in ordered if prompt.row.options]
+        starts = range(0, len(generated), size)
+        return [generated[start : start + size] for start in starts] + by_options(chosen, size)
 
-    def _generated(self, shares: list[list[Prompt]]) -> Iterator[dict[int, str]]:
+    def _apart(self, shares: list[list[Prompt]]) -> Iterator[dict[int, str]]:
         for share, batch in zip(shares, made(shares, self._inputs, self.workers), strict=True):
-            yield _by_index(share, self._generate(batch))
+            yield _by_index(share, self._answers(share, batch))
+
+    def _answers(self, share: Sequence[Prompt], batch: dict[str, Any]) -> list[str]:
+        if share[0].row.options:
+            return most_likely(share, likelihoods(self.model, batch))
+        return self._generate(batch)
 
     def _inputs(self, share: Sequence[Prompt]) -> dict[str, Any]:
+        if share[0].row.options:
+            return option_batch(self.collator, share)
         return self.collator.tokens([p.row for p in share], [p.text for p in share])
 
     def _generate(self, batch: dict[str, Any]) -> list[str]:

@@ -32,7 +32,7 @@ from cotbal.data.reading.sealed_files import content_of, is_own, is_sealed, owne
 from cotbal.errors import DataError
 
 # Raise it with every change of the schema or of the rules of normalisation.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 _SCHEMA = pa.schema(
     {
         # null when the source states none: a made-up id holds the file's name, which is no content
@@ -47,6 +47,7 @@ _SCHEMA = pa.schema(
         "number": pa.int64(),
         "details": pa.string(),  # JSON, null when there are none
         "unread": pa.list_(pa.string()),  # keys that nothing reads, or null
+        "options": pa.list_(pa.string()),  # null when there are none
     }
 )
 _ROWS = 2048  # a batch
@@ -152,7 +153,8 @@ class Records(Sequence[Record]):
             yield zip(*(column.slice(start, _ROWS).to_pylist() for column in columns), strict=True)
 
     def _record(self, values: Sequence[Any]) -> Record:
-        identity, task, images, system, texts, silent, references, number, details, unread = values
+        identity, task, images, system, texts, silent, references, number, details = values[:9]
+        unread, options = values[9:]
         turns = tuple(
             Turn(_role(i - system), text, i not in (silent or ())) for i, text in enumerate(texts)
         )
@@ -165,6 +167,7 @@ class Records(Sequence[Record]):
             number,
             json.loads(details) if details else {},
             tuple(unread or ()),
+            tuple(options or ()),
         )
 
     def _made_up_id(self, number: int) -> str:
@@ -333,6 +336,7 @@ def _row(record: Record) -> dict[str, Any]:
         "number": record.number,
         "details": json.dumps(record.details) if record.details else None,
         "unread": list(record.unread) or None,
+        "options": list(record.options) or None,
     }
 
 
