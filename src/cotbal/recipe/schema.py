@@ -85,9 +85,7 @@ class TaskSection(Section):
     instruction: str | None = None
     group: Name | None = None
     balanced: Flag = True
-    # Answer by the most likely option of a record instead of generating; sum over its tokens, or
-    # their mean.
-    choose: Choose | None = None
+    choose: Choose | None = None  # the most likely option of a record, by sum or mean over tokens
 
     @model_serializer(mode="wrap")
     def _without_what_is_off(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -174,8 +172,7 @@ class ModelSection(Section):
 
     @model_serializer(mode="wrap")
     def _without_what_is_off(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Runs are identified by these fields: those of before there was quantization must keep
-        # their identity.
+        # Runs are identified by these fields; those without quantization keep their identity.
         return _without_none("quantization", serialize(self))
 
 

@@ -59,10 +59,11 @@ def option_batch(collator: Collator, asked: Sequence[Prompt]) -> Batch:
     """A row per option, which is its answer, with labels as in training; nothing is cut off."""
     whole = copy(collator)
     whole.max_length = sys.maxsize
-    return whole.training([row for prompt in asked for row in _option_rows(prompt.row)])
+    return whole.training([row for prompt in asked for row in option_rows(prompt.row)])
 
 
-def _option_rows(row: Row) -> Iterator[Row]:
+def option_rows(row: Row) -> Iterator[Row]:
+    """The row once per option, which is its answer."""
     record = row.record
     for option in row.options:
         turns = (*record.turns[:-1], Turn("assistant", option))
@@ -91,7 +92,7 @@ def offered(collator: Collator, wave: Sequence[Group]) -> Offered | None:
 
 def _parted(collator: Collator, prompt: Prompt) -> tuple[list[int], list[Continuation]] | None:
     """Tokens behind the images that all options share, but for the last one, and the options."""
-    rows = [collator.plain(row) for row in _option_rows(prompt.row)]
+    rows = [collator.plain(row) for row in option_rows(prompt.row)]
     (asked,) = collator.unexpanded([prompt.text])
     head = asked[: _end_of_images(asked, collator.placeholder)]
     behind = len(head)

@@ -129,6 +129,11 @@ class Records(Sequence[Record]):
         """Number of images of every record, `[record]`."""
         return _to_numpy(pc.list_value_length(self._columns["images"]))
 
+    def option_counts(self) -> np.ndarray:
+        """Number of options of every record, `[record]`."""
+        counts = pc.list_value_length(self._columns["options"])
+        return _to_numpy(pc.fill_null(counts, 0))
+
     def has_embedded_images(self) -> bool:
         """Whether the embedded images are in the cache; `open_image` looks at their content."""
         names = pc.list_flatten(self._columns["images"])
