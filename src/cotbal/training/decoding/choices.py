@@ -81,6 +81,7 @@ def likelihoods(model: Any, batch: Batch) -> list[Likelihood]:
     return _likelihoods(logits[:, :-1], labels[:, first:])
 
 
+@torch.inference_mode()
 def _likelihoods(logits: Tensor, labels: Tensor) -> list[Likelihood]:
     """Sum and number of the labels of every row, [row, position]."""
     valid = labels != IGNORED

@@ -25,6 +25,7 @@ class Computed:
     cache: DynamicCache
     mask: Tensor
 
+    @torch.inference_mode()
     def rows(self, numbers: Sequence[int]) -> Computed:
         """A copy of these rows."""
         chosen = torch.tensor(numbers, device=self.mask.device)
