@@ -126,7 +126,7 @@ def likelihoods_of(
     def noted(some: Any, values: Any) -> list[str]:
         rest = iter(values)
         for prompt in some:
-            seen[prompt.row.record.id] = [next(rest)[0] for _ in prompt.row.options]
+            seen[prompt.row.record.id] = [next(rest).total for _ in prompt.row.options]
         return ["n"] * len(some)
 
     patch.setattr(choices, "most_likely", noted)

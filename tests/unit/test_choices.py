@@ -67,7 +67,7 @@ def by_hand(model: Any, collator: Collator, row: Row) -> list[Likelihood]:
         count = int((batch["labels"] != IGNORED).sum())
         inputs = {key: on_device(model, value) for key, value in batch.items()}
         with torch.inference_mode():
-            values.append((-float(model(**inputs).loss) * count, count))
+            values.append(Likelihood(-float(model(**inputs).loss) * count, count))
     return values
 
 
@@ -98,10 +98,10 @@ def test_likelihoods_are_those_of_the_loss(
     for row, text in zip(rows(), texts, strict=True):
         expected = by_hand(model, collator, row)
         values = seen[row.record.id]
-        assert [count for _, count in values] == [count for _, count in expected]
-        sums = [total for total, _ in values]
-        assert sums == pytest.approx([total for total, _ in expected], rel=1e-5)
-        best = max(range(len(sums)), key=lambda i: expected[i][0])
+        assert [value.tokens for value in values] == [value.tokens for value in expected]
+        sums = [value.total for value in values]
+        assert sums == pytest.approx([value.total for value in expected], rel=1e-5)
+        best = max(range(len(sums)), key=lambda i: expected[i].total)
         assert text == row.record.options[best]
 
 
@@ -116,7 +116,7 @@ def test_likelihoods_in_double_precision(
         answerer = Answerer(precise, collator, Generation(batch_size=2), shared=shared)
         texts, seen = seen_by(monkeypatch, answerer, rows())
         for row, text in zip(rows(), texts, strict=True):
-            sums = [total for total, _ in seen[row.record.id]]
+            sums = [value.total for value in seen[row.record.id]]
             assert sums == pytest.approx(expected[row.record.id], rel=1e-6)
             assert text == row.record.options[int(torch.tensor(sums).argmax())]
 
@@ -214,7 +214,7 @@ VALUES = [(-2.0, 1), (-3.0, 3), (-2.0, 2), (-4.0, 4)]  # of the four options of 
 @pytest.mark.parametrize(("choose", "number"), [("sum", 0), ("mean", 1)])
 def test_the_first_of_the_most_likely_options(collator: Collator, choose: str, number: int) -> None:
     asked = prompts(collator, rows(choose)[:1])
-    assert most_likely(asked, VALUES) == [COLORS[number]]
+    assert most_likely(asked, [Likelihood(*value) for value in VALUES]) == [COLORS[number]]
 
 
 def test_questions_are_together_while_their_options_fit(collator: Collator) -> None:

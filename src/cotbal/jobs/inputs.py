@@ -314,8 +314,12 @@ def settings_of(recipe: Recipe, run: Run, weights: Mapping[str, float] | None) -
 
 def _chosen(recipe: Recipe, run: Run) -> dict[str, str]:
     """How answers are chosen, of every task that this run answers by choosing."""
-    tasks = {name: recipe.mixture[name] for name in (*run.validation, *run.test)}
-    return {name: task.choose for name, task in tasks.items() if task.choose is not None}
+    chosen: dict[str, str] = {}
+    for name in (*run.validation, *run.test):
+        choose = recipe.mixture[name].choose
+        if choose is not None:
+            chosen[name] = choose
+    return chosen
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -289,7 +289,8 @@ def _options(recipe: Recipe, run: Run, inputs: Inputs) -> int:
     for task, split in sets_of(recipe, run):
         if split != TRAIN and recipe.mixture[task].choose:
             name = set_name(task, split)
-            total += int(inputs.opened[name].option_counts()[inputs.kept[name]].sum())
+            counts = inputs.opened[name].option_counts()
+            total += int(counts[inputs.kept[name]].sum())
     return total
 
 

@@ -87,13 +87,12 @@ def answerer(
 
 def _print_choices(recipe: Recipe, reason: str | None) -> None:
     tasks = [task.name for task in recipe.mixture.tasks if task.choose]
-    if tasks:
-        form = (
-            f"every option with its question and images ({reason})"
-            if reason
-            else "images and questions are computed once for all options"
-        )
-        print(f"answers chosen among options ({', '.join(tasks)}): {form}")
+    if not tasks:
+        return
+    form = "images and questions are computed once for all options"
+    if reason:
+        form = f"every option with its question and images ({reason})"
+    print(f"answers chosen among options ({', '.join(tasks)}): {form}")
 
 
 @dataclass(frozen=True)
@@ -129,23 +128,34 @@ class Answerer:
 
     def some(self, rows: Sequence[Row]) -> Iterator[dict[int, str]]:
         """The answers of this process by index of their row, as they come."""
-        asked = prompts(self.collator, rows)
-        return self._shared(asked) if self.shared else self._plain(asked)
+        generated: list[Prompt] = []
+        chosen: list[Prompt] = []
+        for prompt in prompts(self.collator, rows):
+            if prompt.row.options:
+                chosen.append(prompt)
+            else:
+                generated.append(prompt)
+        if self.shared:
+            return self._shared(generated, chosen)
+        return self._plain(self._batches(generated) + self._batches(chosen))
 
-    def _plain(self, asked: Sequence[Prompt]) -> Iterator[dict[int, str]]:
-        """By `generate`, each row with its images."""
-        for share, batch in self._made(self._batches(asked), self._inputs):
+    def _plain(self, shares: list[list[Prompt]]) -> Iterator[dict[int, str]]:
+        """By `generate`, or a row per option; each row with its images."""
+        for share, batch in self._made(shares, self._inputs):
             yield _by_index(share, self._answers(share, batch))
 
-    def _shared(self, asked: Sequence[Prompt]) -> Iterator[dict[int, str]]:
+    def _shared(
+        self, generated: Sequence[Prompt], chosen: Sequence[Prompt]
+    ) -> Iterator[dict[int, str]]:
         """By `Decoder` and `Chooser`, or as without them where prompts cannot be taken apart."""
         size = self.settings.batch_size
-        shares = waves(asked, self.collator.processor.image_token, size)
+        token = self.collator.processor.image_token
+        shares = waves(generated, token, size) + waves(chosen, token, size)
         decode = Decoder(self.model, self.settings.max_new_tokens, size)
         choose = Chooser(self.model, size)
         for share, batch in self._made(shares, self._shared_inputs):
             if batch is None:
-                yield from self._apart(self._batches(list(chain(*share))))
+                yield from self._apart(list(chain(*share)))
             elif isinstance(batch, Offered):
                 for some, texts in choose(batch):
                     yield _by_index(some, texts)
@@ -154,8 +164,9 @@ class Answerer:
                     yield _by_index(some, self._texts(tokens))
 
     def _shared_inputs(self, wave: Sequence[Group]) -> Prefixed | Offered | None:
-        is_chosen = bool(wave[0][0].row.options)
-        return offered(self.collator, wave) if is_chosen else prefixed(self.collator, wave)
+        if wave[0][0].row.options:
+            return offered(self.collator, wave)
+        return prefixed(self.collator, wave)
 
     def _made(
         self, shares: Sequence[Share], make: Callable[[Share], Batch]
@@ -170,15 +181,15 @@ class Answerer:
 
     def _batches(self, asked: Sequence[Prompt]) -> list[list[Prompt]]:
         """Rows with long answers first, and rows of like length together: a batch of `generate`
-        ends when its last row has ended. Questions with options are apart.
+        ends when its last row has ended.
         """
         size, ordered = self.settings.batch_size, sorted(asked, key=lambda prompt: prompt.order)
-        generated = [prompt for prompt in ordered if not prompt.row.options]
-        chosen = [prompt for prompt in ordered if prompt.row.options]
-        starts = range(0, len(generated), size)
-        return [generated[start : start + size] for start in starts] + by_options(chosen, size)
+        if asked and asked[0].row.options:
+            return by_options(ordered, size)
+        return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
-    def _apart(self, shares: list[list[Prompt]]) -> Iterator[dict[int, str]]:
+    def _apart(self, asked: Sequence[Prompt]) -> Iterator[dict[int, str]]:
+        shares = self._batches(asked)
         for share, batch in zip(shares, made(shares, self._inputs, self.workers), strict=True):
             yield _by_index(share, self._answers(share, batch))
 

@@ -8,9 +8,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from itertools import takewhile
 
-from cotbal.data.batches.collate import Batch, Collator, Range, Row
+from cotbal.data.batches.collate import Batch, Collator, Row
 from cotbal.data.batches.prefixes import Group, Prefixed, Prompt, prefixed
 from cotbal.data.reading.record import Turn
 from cotbal.loss import IGNORED
@@ -59,7 +58,10 @@ def option_batch(collator: Collator, asked: Sequence[Prompt]) -> Batch:
     """A row per option, which is its answer, with labels as in training; nothing is cut off."""
     whole = copy(collator)
     whole.max_length = sys.maxsize
-    return whole.training([row for prompt in asked for row in option_rows(prompt.row)])
+    rows: list[Row] = []
+    for prompt in asked:
+        rows += option_rows(prompt.row)
+    return whole.training(rows)
 
 
 def option_rows(row: Row) -> Iterator[Row]:
@@ -92,30 +94,38 @@ def offered(collator: Collator, wave: Sequence[Group]) -> Offered | None:
 
 def _parted(collator: Collator, prompt: Prompt) -> tuple[list[int], list[Continuation]] | None:
     """Tokens behind the images that all options share, but for the last one, and the options."""
-    rows = [collator.plain(row) for row in option_rows(prompt.row)]
     (asked,) = collator.unexpanded([prompt.text])
-    head = asked[: _end_of_images(asked, collator.placeholder)]
-    behind = len(head)
-    if any(ids[:behind] != head or len(ranges) != 1 for ids, ranges in rows):
-        return None
-    shared = _shared([ids for ids, _ in rows])
-    border = min(shared, *(ranges[0][0] for _, ranges in rows)) - 1
+    behind = _end_of_images(asked, collator.placeholder)
+    rows: list[list[int]] = []
+    starts: list[int] = []
+    for row in option_rows(prompt.row):
+        ids, ranges = collator.plain(row)
+        if ids[:behind] != asked[:behind] or len(ranges) != 1:
+            return None
+        start, stop = ranges[0]
+        rows.append(ids[:stop])
+        starts.append(start)
+    border = min(_shared(rows), *starts) - 1
     if border <= behind:
         return None
-    stem = rows[0][0][behind:border]
-    return stem, [_continuation(ids, ranges[0], border) for ids, ranges in rows]
+    options: list[Continuation] = []
+    for ids, start in zip(rows, starts, strict=True):
+        ignored = [IGNORED] * (start - border - 1)
+        options.append(Continuation(ids[border:-1], ignored + ids[start:]))
+    return rows[0][behind:border], options
 
 
 def _end_of_images(ids: list[int], placeholder: int) -> int:
-    return len(ids) - ids[::-1].index(placeholder) if placeholder in ids else 0
+    if placeholder not in ids:
+        return 0
+    return len(ids) - ids[::-1].index(placeholder)
 
 
 def _shared(rows: Sequence[Sequence[int]]) -> int:
     """Number of tokens with which all rows begin."""
-    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*rows, strict=False)))
-
-
-def _continuation(ids: list[int], answer: Range, border: int) -> Continuation:
-    start, stop = answer
-    ignored = [IGNORED] * (start - border - 1)
-    return Continuation(ids[border : stop - 1], [*ignored, *ids[start:stop]])
+    count = 0
+    for column in zip(*rows, strict=False):
+        if len(set(column)) > 1:
+            break
+        count += 1
+    return count

@@ -71,25 +71,23 @@ def prompts(collator: Collator, rows: Sequence[Row]) -> list[Prompt]:
 
 
 def waves(asked: Iterable[Prompt], image_token: str, size: int) -> list[list[Group]]:
-    """Groups of prompts with the same beginning, `size` groups at a time. Texts without images are
-    apart, each a group of its own, and so are questions whose answer is chosen among options.
+    """Groups of prompts with the same beginning, `size` groups at a time; texts without images are
+    apart, each a group of its own.
     """
     groups: dict[Any, Group] = defaultdict(list)
     for prompt in asked:
         images = prompt.row.record.images
         head = prompt.text.rpartition(image_token)[0]
-        name = (images, head) if images else prompt.index
-        groups[bool(prompt.row.options), name].append(prompt)
+        groups[(images, head) if images else prompt.index].append(prompt)
     for group in groups.values():
         group.sort(key=lambda prompt: prompt.order)
-    kinds: dict[Any, list[Group]] = defaultdict(list)
-    for group in sorted(groups.values(), key=lambda group: [prompt.order for prompt in group]):
-        row = group[0].row
-        kinds[bool(row.options), not row.record.images].append(group)
+    ordered = sorted(groups.values(), key=lambda group: [prompt.order for prompt in group])
+    pictured = [group for group in ordered if group[0].row.record.images]
+    texts = [group for group in ordered if not group[0].row.record.images]
     return [
-        kind[start : start + size]
-        for _, kind in sorted(kinds.items())
-        for start in range(0, len(kind), size)
+        part[start : start + size]
+        for part in (pictured, texts)
+        for start in range(0, len(part), size)
     ]
 
 

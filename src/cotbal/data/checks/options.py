@@ -6,14 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from cotbal.data.checks.references import Findings, failures, scores_of, short
 from cotbal.data.checks.special_tokens import SpecialTokens, message_of
 from cotbal.data.reading.conversations import OPTIONS
 from cotbal.data.reading.record import IMAGE, Problem, Record
 from cotbal.data.reading.records import Records
-from cotbal.scores.measure import given_by, load_metric, problem_finder
+from cotbal.errors import DataError
+from cotbal.scores.measure import given_by, problem_finder
 
 
 def problems_of_options(records: Records, tokens: SpecialTokens) -> Iterator[Problem]:
@@ -21,27 +20,30 @@ def problems_of_options(records: Records, tokens: SpecialTokens) -> Iterator[Pro
     every record.
     """
     for record in records:
-        problem = next(_problems(record, tokens), None)
-        if problem is not None:
-            yield Problem(records.source, record.number, f"{OPTIONS}: {problem[0]}", problem[1])
+        try:
+            _need_options(record, tokens)
+        except DataError as error:
+            yield Problem.of(records.source, record.number, error)
 
 
-def _problems(record: Record, tokens: SpecialTokens) -> Iterator[tuple[str, str]]:
-    """Message and code of every error."""
+def _need_options(record: Record, tokens: SpecialTokens) -> None:
     if len(record.options) < 2:
-        yield (
-            "expected a list of at least two texts, because the task chooses its answers among"
-            f" them; found {len(record.options)}",
+        raise DataError(
+            f"{OPTIONS}: expected a list of at least two texts, because the task chooses its"
+            f" answers among them; found {len(record.options)}",
             "missing-options",
         )
-    for number, option in enumerate(record.options, 1):
+    for option in record.options:
         if not option:
-            yield f"expected texts; found an empty one, option {number}", "empty-text"
+            raise DataError(f"{OPTIONS}: expected texts; found an empty one", "empty-text")
         if IMAGE in option:
-            yield f"expected {IMAGE} only in a user's turn; found it in {option!r}", "image-markers"
+            raise DataError(
+                f"{OPTIONS}: expected {IMAGE} only in a user's turn; found {short(option)}",
+                "image-markers",
+            )
         for token in tokens.of(option):
             if token in tokens.structure:
-                yield message_of(token, option), "special-token"
+                raise DataError(f"{OPTIONS}: {message_of(token, option)}", "special-token")
 
 
 def warnings_of_options(records: Records) -> Iterator[str]:
@@ -64,13 +66,27 @@ def check_options(records: Sequence[Record], name: str) -> Findings:
     """
     find = problem_finder(name)
     sound = [record for record in records if find is None or not find(record.references)]
-    if not sound or given_by(name) or float(load_metric(name).MAXIMUM) <= 0:
+    if not sound or given_by(name):
         return Findings()
+    problems: list[tuple[int, str, str]] = []
     try:
-        wrong = _without_right_option(sound, name)
+        scores_of(name, sound, [record.options[0] for record in sound])
+        for record in sound:
+            if not _has_right_option(record, name):
+                problems.append(_unreachable(record, name))
     except Exception as error:  # a metric of a user's own may raise anything
-        return Findings(tuple(failures(sound, name, error)))
-    return Findings(tuple(_unreachable(record, name) for record in wrong))
+        problems = list(failures(sound, name, error))
+    return Findings(tuple(problems))
+
+
+def _has_right_option(record: Record, name: str) -> bool:
+    for option in record.options:
+        if option in record.references:  # its score may depend on other answers of the file
+            return True
+        (score,) = scores_of(name, [record], [option])
+        if score > 0:
+            return True
+    return False
 
 
 def _unreachable(record: Record, name: str) -> tuple[int, str, str]:
@@ -79,21 +95,3 @@ def _unreachable(record: Record, name: str) -> tuple[int, str, str]:
         f" {short(list(record.options))}, with the reference {short(record.references[0])}"
     )
     return record.number, message, "unreachable-reference"
-
-
-def _without_right_option(records: Sequence[Record], name: str) -> list[Record]:
-    """Records whose options all score 0, together with the others of the file and alone: a score
-    may depend on the other answers.
-    """
-    best = np.zeros(len(records))
-    for rank in range(max(len(record.options) for record in records)):
-        having = [i for i, record in enumerate(records) if rank < len(record.options)]
-        offering = [records[i] for i in having]
-        scores = scores_of(name, offering, [record.options[rank] for record in offering])
-        best[having] = np.maximum(best[having], scores)
-    left = [record for record, score in zip(records, best.tolist(), strict=True) if score <= 0]
-    return [record for record in left if not _has_right_option(record, name)]
-
-
-def _has_right_option(record: Record, name: str) -> bool:
-    return any(scores_of(name, [record], [option])[0] > 0 for option in record.options)

@@ -121,10 +121,13 @@ def _read_options(value: Any) -> tuple[str, ...]:
     """
     if not isinstance(value, list):
         return ()
-    options = [str(option) if type(option) is int else option for option in value]
-    if not all(map(is_text, options)):
-        return ()
-    return tuple(option.strip() for option in options)
+    options: list[str] = []
+    for option in value:
+        text = str(option) if type(option) is int else option
+        if not is_text(text):
+            return ()
+        options.append(text.strip())
+    return tuple(options)
 
 
 def details_of(raw: Mapping[str, Any]) -> dict[str, Detail]:

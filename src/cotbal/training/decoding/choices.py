@@ -7,9 +7,9 @@ the chat template: what the model would have to write to give exactly this answe
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import torch
@@ -20,9 +20,27 @@ from cotbal.data.batches.choices import Continuation, Offered
 from cotbal.data.batches.collate import Batch
 from cotbal.data.batches.prefixes import Prompt
 from cotbal.loss import IGNORED
+from cotbal.recipe.mixture import Choose
 from cotbal.training.decoding.prefill import Computed, computed_prefixes, on_device
 
-Likelihood = tuple[float, int]  # sum over the tokens of an option, and their number
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Log-likelihood of an option.
+
+    Attributes:
+        total: sum over its tokens.
+        tokens: their number.
+    """
+
+    total: float
+    tokens: int
+
+    def by(self, choose: Choose | None) -> float:
+        """Sum or mean."""
+        if choose == "mean":
+            return self.total / self.tokens
+        return self.total
 
 
 @dataclass(frozen=True)
@@ -53,18 +71,26 @@ class Chooser:
         self, questions: Computed, options: Sequence[Sequence[Continuation]]
     ) -> list[Likelihood]:
         """Of all options, in their order."""
-        owners = [number for number, some in enumerate(options) for _ in some]
-        offers = list(chain(*options))
+        owners: list[int] = []
+        offers: list[Continuation] = []
+        for number, some in enumerate(options):
+            owners += [number] * len(some)
+            offers += some
         values: list[Likelihood] = []
         for start in range(0, len(offers), self.size):
             part = slice(start, start + self.size)
-            values += self._of_rows(questions.rows(owners[part]), offers[part])
+            rows = questions.rows(owners[part])
+            values += self._of_rows(rows, offers[part])
         return values
 
     def _of_rows(self, rows: Computed, offers: Sequence[Continuation]) -> list[Likelihood]:
-        width = max(len(offer.ids) for offer in offers)
-        logits = rows.extend(self.model, [offer.ids for offer in offers], kept=width)
-        labels = [[IGNORED] * (width - len(o.labels)) + o.labels for o in offers]
+        inputs = [offer.ids for offer in offers]
+        width = max(map(len, inputs))
+        labels: list[list[int]] = []
+        for offer in offers:
+            padding = [IGNORED] * (width - len(offer.labels))
+            labels.append(padding + offer.labels)
+        logits = rows.extend(self.model, inputs, kept=width)
         return _likelihoods(logits, torch.tensor(labels, device=logits.device))
 
 
@@ -83,26 +109,30 @@ def likelihoods(model: Any, batch: Batch) -> list[Likelihood]:
 
 @torch.inference_mode()
 def _likelihoods(logits: Tensor, labels: Tensor) -> list[Likelihood]:
-    """Sum and number of the labels of every row, [row, position]."""
+    """Of the labels of every row, [row, position]."""
     valid = labels != IGNORED
     precision = torch.promote_types(logits.dtype, torch.float32)
-    losses = cross_entropy(logits[valid].to(precision), labels[valid], reduction="none")
-    sums = losses.new_zeros(len(labels))
-    sums.index_add_(0, valid.nonzero()[:, 0], losses)
-    return list(zip((-sums).tolist(), valid.sum(1).tolist(), strict=True))
+    chosen = logits[valid].to(precision)
+    losses = cross_entropy(chosen, labels[valid], reduction="none")
+    counts = valid.sum(1).tolist()
+    values: list[Likelihood] = []
+    for own in torch.split(losses.cpu(), counts):
+        total = -float(own.sum())
+        values.append(Likelihood(total, len(own)))
+    return values
 
 
 def most_likely(asked: Sequence[Prompt], values: Sequence[Likelihood]) -> list[str]:
     """The option of every question whose value is the largest, the first of equal ones."""
-    texts = []
+    texts: list[str] = []
     rest = iter(values)
     for prompt in asked:
-        options = prompt.row.options
-        scores = [_score(next(rest), prompt.row.choose == "mean") for _ in options]
-        texts.append(options[scores.index(max(scores))])
+        best = prompt.row.options[0]
+        highest = -math.inf
+        for option in prompt.row.options:
+            value = next(rest).by(prompt.row.choose)
+            if value > highest:
+                best = option
+                highest = value
+        texts.append(best)
     return texts
-
-
-def _score(value: Likelihood, mean: bool) -> float:
-    total, tokens = value
-    return total / tokens if mean else total

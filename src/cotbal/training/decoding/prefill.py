@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from cotbal.data.batches.prefixes import Prefixed, left_padded
+from cotbal.data.batches.prefixes import TOKENS, Prefixed, left_padded
 from cotbal.training.decoding.cache import growing, rows_of
 
 
@@ -34,12 +34,12 @@ class Computed:
     @torch.inference_mode()
     def extend(self, model: Any, tokens: Sequence[list[int]], kept: int) -> Tensor:
         """Add tokens to every row, padded on the left; the logits of the last `kept` positions."""
-        behind = {key: value.to(self.mask.device) for key, value in left_padded(tokens).items()}
+        behind = left_padded(tokens)
+        ids, own = (behind[name].to(self.mask.device) for name in TOKENS)
         before = self.mask.shape[1]
-        self.mask = torch.cat([self.mask, behind["attention_mask"]], 1)
+        self.mask = torch.cat([self.mask, own], 1)
         places = positions(self.mask)[:, before:]
-        inputs = {"input_ids": behind["input_ids"], "position_ids": places}
-        return logits(model, self.cache, self.mask, kept, **inputs)
+        return logits(model, self.cache, self.mask, kept, input_ids=ids, position_ids=places)
 
 
 @torch.inference_mode()
