@@ -14,7 +14,7 @@ from transformers import AutoConfig, GenerationConfig
 from cotbal.data.batches.choices import Offered, by_options, offered, option_batch
 from cotbal.data.batches.collate import Collator, Row
 from cotbal.data.batches.loading import made, processes
-from cotbal.data.batches.prefixes import Group, Prefixed, Prompt, prefixed, prompts, waves
+from cotbal.data.batches.prefixes import Group, Prefixed, Prompt, in_parts, prefixed, prompts, waves
 from cotbal.data.batches.questions import QuestionCollator, collator_for
 from cotbal.data.files import write_sealed_rows
 from cotbal.data.reading.record import Record, answer_row
@@ -183,10 +183,11 @@ class Answerer:
         """Rows with long answers first, and rows of like length together: a batch of `generate`
         ends when its last row has ended.
         """
-        size, ordered = self.settings.batch_size, sorted(asked, key=lambda prompt: prompt.order)
+        size = self.settings.batch_size
+        ordered = sorted(asked, key=lambda prompt: prompt.order)
         if asked and asked[0].row.options:
             return by_options(ordered, size)
-        return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+        return in_parts(ordered, size)
 
     def _apart(self, asked: Sequence[Prompt]) -> Iterator[dict[int, str]]:
         shares = self._batches(asked)
@@ -227,7 +228,8 @@ def set_greedy(model: Any, collator: AnyCollator) -> None:
     (`repetition_penalty`, `min_new_tokens`, `suppress_tokens`, ...) could change the most likely
     token. An answer ends at the token that ends a turn in training, or at one of the checkpoint's.
     """
-    stored, tokenizer = model.generation_config, collator.tokenizer
+    stored = model.generation_config
+    tokenizer = collator.tokenizer
     ends = stored.eos_token_id if isinstance(stored.eos_token_id, list) else [stored.eos_token_id]
     model.generation_config = GenerationConfig(
         **GREEDY,

@@ -38,7 +38,9 @@ class Row:
     @property
     def options(self) -> tuple[str, ...]:
         """The texts to choose the answer among; empty where it is generated."""
-        return self.record.options if self.choose else ()
+        if self.choose is None:
+            return ()
+        return self.record.options
 
 
 class RejectedImages(DataError):

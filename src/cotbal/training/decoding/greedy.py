@@ -43,8 +43,10 @@ class Unfinished:
         """Let all other rows leave."""
         rows = torch.tensor([self.numbers.index(number) for number in numbers])
         rows = rows.to(self.tokens.device)
-        self.numbers, self.cache = numbers, rows_of(self.cache, rows)
-        self.mask, self.positions = self.mask[rows], self.positions[rows]
+        self.numbers = numbers
+        self.cache = rows_of(self.cache, rows)
+        self.mask = self.mask[rows]
+        self.positions = self.positions[rows]
         self.tokens = self.tokens[rows]
 
 
@@ -85,12 +87,15 @@ class Decoder:
     def _answers(self, rows: Unfinished) -> list[list[int]]:
         """The tokens of every answer, up to its end."""
         answers: list[list[int]] = [[] for _ in rows.numbers]
-        ends, ended = set(self.model.generation_config.eos_token_id), set[int]()
+        ends = set(self.model.generation_config.eos_token_id)
+        ended: set[int] = set()
         while True:
             for number, token in zip(rows.numbers, rows.tokens.tolist(), strict=True):
-                if number not in ended:
-                    answers[number].append(token)
-                    ended |= {number} if token in ends else set()
+                if number in ended:
+                    continue
+                answers[number].append(token)
+                if token in ends:
+                    ended.add(number)
             unfinished = [number for number in rows.numbers if number not in ended]
             if not unfinished or len(answers[unfinished[0]]) == self.max_new_tokens:
                 return answers
