@@ -31,44 +31,15 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
-from transformers import (
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from cotbal.loss import IGNORED, token_losses
 from cotbal.training.trainers.chunked_loss import Finish, Tokens, linear_head
 from cotbal.training.trainers.hf import TaskWeightedTrainer, with_task_ids
+from random_llava import TASKS, Size, llava, rows_of, stacked
 
-TASKS = {"a": 0.4, "b": 1.7, "c": 0.9}
 ROUNDS = 5
-IMAGE = 3  # id of the placeholder
 Row = tuple[str, str, str]  # what, result, unit or remark
-
-
-@dataclass(frozen=True)
-class Size:
-    """Sizes of models and batches: `rows` per micro-batch, `text` tokens per row, half of them
-    labelled.
-    """
-
-    head: tuple[int, int, int]  # tokens, features, words
-    width: int
-    inner: int
-    layers: int
-    heads: int
-    words: int
-    vision: tuple[int, int, int, int]  # width, layers, pixels, pixels of a patch
-    rows: int
-    text: int
-    dtype: torch.dtype
-    steps: int
 
 
 PART = Size((64, 16, 300), 64, 128, 2, 4, 500, (32, 2, 28, 14), 4, 12, torch.float32, 4)
@@ -237,57 +208,6 @@ def heads(target: Target) -> Iterator[Row]:
 
 
 # --- Trainings -----------------------------------------------------------------------------------
-
-
-def llava(size: Size, device: str) -> LlavaForConditionalGeneration:
-    width, layers, pixels, patch = size.vision
-    vision = CLIPVisionConfig(
-        hidden_size=width,
-        intermediate_size=4 * width,
-        num_hidden_layers=layers,
-        num_attention_heads=max(2, width // 64),
-        image_size=pixels,
-        patch_size=patch,
-    )
-    text = LlamaConfig(
-        vocab_size=size.words,
-        hidden_size=size.width,
-        intermediate_size=size.inner,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        num_key_value_heads=size.heads,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
-    config = LlavaConfig(vision_config=vision, text_config=text, image_token_id=IMAGE)
-    torch.manual_seed(0)
-    with torch.device(device):
-        model = LlavaForConditionalGeneration(config).to(size.dtype)
-    model.model.vision_tower.requires_grad_(False)
-    model.generation_config.eos_token_id = None  # answers of random weights never end
-    return model
-
-
-def rows_of(size: Size, count: int) -> list[dict[str, Any]]:
-    generator = torch.Generator().manual_seed(1)
-    pixels, patch = size.vision[2:]
-    placeholders = torch.full(((pixels // patch) ** 2,), IMAGE)
-    made = []
-    for i in range(count):
-        text = torch.randint(4, size.words, (size.text,), generator=generator)
-        ids = torch.cat([placeholders, text])
-        labels = ids.clone()
-        labels[: len(placeholders) + size.text // 2 - i % 3] = IGNORED
-        image = torch.randn(3, pixels, pixels, generator=generator).to(size.dtype)
-        task = list(TASKS)[i % len(TASKS)]
-        made.append({"input_ids": ids, "labels": labels, "pixel_values": image, "task": task})
-    return made
-
-
-def stacked(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-    names = [name for name in rows[0] if name != "task"]
-    return {name: torch.stack([row[name] for row in rows]) for name in names}
 
 
 class Clock(TrainerCallback):

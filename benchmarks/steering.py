@@ -59,6 +59,7 @@ from steering_measures import (
 )
 
 RANDOM = "random"
+COTBAL, SIMPLE = "cotbal", "cotbal-simple"
 RANDOM_STEP = 0.5  # standard deviation of the doublings of random weights
 FULL, CHEAP, TABLES = "full", "cheap", "tables"
 RATIOS = {FULL: "ratios", CHEAP: "cheap-ratios"}
@@ -71,7 +72,8 @@ class Settings:
     Attributes:
         goals: `mean`, or tasks joined by `+`.
         seeds: of the final models, different from those of the trials.
-        others: further methods of the final models, such as `cotbal`.
+        others: further methods of the final models, such as `cotbal`; `cotbal-simple` is its
+            simple form.
         ratios: trials whose design points are repeated with sampling ratios, `full` or `cheap`.
         random: number of random weights that are tried; 0 for none.
     """
@@ -111,12 +113,17 @@ def measurements(settings: Settings) -> Iterator[list[str]]:
         yield ["response", recipe, *lever, "--out", str(settings.ratio_trials), *settings.job]
 
 
-def comparison(settings: Settings, methods: Sequence[str]) -> list[str]:
-    """Arguments of `cotbal` that train the final models."""
-    seeds = ",".join(map(str, settings.seeds))
-    wanted = ["--methods", ",".join(methods), "--seeds", seeds]
-    full = str(settings.out / FULL)
-    return ["compare", str(settings.recipe), *wanted, "--out", full, *settings.job]
+def comparisons(settings: Settings, methods: Sequence[str]) -> Iterator[list[str]]:
+    """Arguments of `cotbal` that train the final models. The simple form has probes of its own,
+    and so a run directory of its own.
+    """
+    seeds, recipe = ",".join(map(str, settings.seeds)), str(settings.recipe)
+    named = [method for method in methods if method != SIMPLE]
+    wanted = ["--methods", ",".join(named), "--seeds", seeds, "--out", str(settings.out / FULL)]
+    yield ["compare", recipe, *wanted, *settings.job]
+    if SIMPLE in methods:
+        wanted = ["--methods", COTBAL, "--seeds", seeds, "--out", str(settings.out / SIMPLE)]
+        yield ["compare", recipe, "balance.form=simple", *wanted, *settings.job]
 
 
 def methods_of(settings: Settings, goals: Sequence[str]) -> list[str]:
@@ -138,7 +145,8 @@ def run(settings: Settings) -> None:
     for command in measurements(settings):
         _execute(command)
     methods = methods_of(settings, changed(settings))
-    _execute(comparison(settings, methods))
+    for command in comparisons(settings, methods):
+        _execute(command)
     if settings.random:
         train_random(settings)
     collect(settings, methods)
@@ -220,6 +228,8 @@ def collect(settings: Settings, methods: Sequence[str]) -> None:
             frozen = settings.out / kind / "response" / f"prediction-{goal}.json"
             shutil.copy(frozen, tables / f"{prefix}-{goal}.json")
     trained = dict.fromkeys(methods, settings.out / FULL)
+    if SIMPLE in methods:
+        trained[SIMPLE] = settings.out / SIMPLE
     if settings.random:
         shutil.copy(settings.out / RANDOM / "random.csv", tables)
         trained[RANDOM] = settings.out / RANDOM
@@ -243,7 +253,7 @@ def final_scores(
             root = RunDir(directory)
             if seed != recipe.file.optimization.seed:
                 root = root.seeded(seed)
-            paths = root.final(method)
+            paths = root.final(COTBAL if method == SIMPLE else method)
             scores = [
                 np.mean([_score(paths.scores(task.name, split)) for split in task.test])
                 for task in tested
@@ -392,7 +402,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         part.add_argument("--goals", default="mean,relation,ocr,region_caption,vqa+grounding")
         part.add_argument("--seeds", default="10,11,12,13,14", help="of the final models")
         part.add_argument("--floor", default="-1%")
-        part.add_argument("--others", help="further methods of the final models: cotbal,tla,...")
+        part.add_argument("--others", help="further methods: cotbal,cotbal-simple,tla,...")
         part.add_argument("--ratios", choices=tuple(RATIOS), help="repeat these trials with ratios")
         part.add_argument("--random", type=int, default=0, help="number of random weights")
         part.add_argument("--workers", type=int, default=1)
@@ -406,8 +416,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run(settings_of(given))
     else:
         settings = settings_of(given)
-        everything = comparison(settings, methods_of(settings, settings.goals))
-        for command in (*measurements(settings), everything):
+        finals = comparisons(settings, methods_of(settings, settings.goals))
+        for command in (*measurements(settings), *finals):
             print(f"cotbal {shlex.join(command)}")
 
 

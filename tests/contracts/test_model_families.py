@@ -43,6 +43,7 @@ from cotbal.training.trainers.packing_check import check_packing
 from helpers.all_families import ARCHETYPES, FULL, SHORT
 from helpers.errors import raises
 from helpers.family_cases import WORDS, Case, one_thread, paint, row
+from helpers.plain_rows import valid_tokens
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +123,7 @@ def test_task_ids_survive_the_expansion_of_images(case: Case) -> None:
     )
     batch = collate([{"row": one, "task": task} for one, task in zip(rows, tasks, strict=True)])
     counts = token_counts(batch["labels"], batch["task_ids"], len(tasks))
-    assert counts.tolist() == [case.collator.valid_tokens(one) for one in rows]
+    assert counts.tolist() == [valid_tokens(case.collator, one) for one in rows]
     assert counts.tolist() == learnt(batch).sum(dim=1).tolist()
 
 
@@ -401,7 +402,7 @@ def test_a_training_moves_what_it_should_and_leaves_a_checkpoint(
         training.Session(lambda step, total, loss: None),
     )
     assert done.steps == 1
-    assert done.tokens == 2 * sum(case.collator.valid_tokens(one) for one in case.rows()[:3])
+    assert done.tokens == 2 * sum(valid_tokens(case.collator, one) for one in case.rows()[:3])
     assert done.self_check is not None
     before, after = (
         vlm.load(str(d), "bfloat16", False)[0] for d in (case.checkpoint, tmp_path / "checkpoint")

@@ -156,6 +156,9 @@ def test_a_goal_sets_the_weights_and_floors_of_its_prediction(
             entry = frozen["predictions"][task]
             assert shown[task][:2] == texts(Interval(entry["value"], *entry["interval"]))
         assert not any(row[2] for row in shown.values())  # the choice keeps every floor
+        method = f"steer:{frozen['goal']}"
+        command = browser.run("document.querySelector('#panel-command pre').textContent")
+        assert command == f"cotbal train run/recipe.yaml --weighting {method} --out run"
         floors = browser.run(
             "Object.fromEntries([...document.querySelectorAll('[data-score]')].map(row =>"
             " [row.dataset.name, row.querySelector('input[type=number]')?.value]))"

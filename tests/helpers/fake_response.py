@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from cotbal.data.files import read_json, write_json, write_text
+from cotbal.data.files import read_json, write_json, write_sealed, write_text
 from cotbal.jobs.response import read_response
 from cotbal.jobs.rundir import RunDir
 from cotbal.response import (
@@ -27,7 +27,7 @@ WRITTEN = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 def add_response(
     files: RunDir, trials: Trials, goals: Sequence[str | Sequence[str]] = ()
 ) -> Response:
-    """Write the table of trials, its design, and a frozen prediction for every goal."""
+    """Write the table of trials, its design, and for every goal weights and a frozen prediction."""
     write_text(files.trial_table, trials.to_csv())
     units = {task: [task] for task in trials.tasks}
     for task, unit in trials.units.items():
@@ -48,6 +48,9 @@ def add_response(
         name = choice.goal.replace(",", "+")
         content = freeze(response, choice, WRITTEN)
         write_json(files.trial_table.parent / f"prediction-{name}.json", content)
+        weights = dict(choice.weights)
+        of_tasks = {t: weights[unit] for unit, tasks in members.items() for t in tasks}
+        write_sealed(files.steered(name), {"weights": weights, "tasks": of_tasks})
     return response
 
 

@@ -19,7 +19,7 @@ BRANCHES = (ast.If, ast.IfExp, ast.For, ast.While, ast.ExceptHandler, ast.Assert
 
 MOST_COMPLEX = 12
 MOST_PARAMETERS = 6
-MOST_NODES_PER_LINE = 9.3  # to be lowered; TorchJD has 6.95
+MOST_NODES_PER_LINE = 9.25  # to be lowered; TorchJD has 6.95
 MOST_ENTRIES = 16
 MANY_PARAMETERS = ("cli",)  # a command has one parameter per option
 

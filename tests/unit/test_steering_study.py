@@ -229,7 +229,7 @@ def recipe(tmp_path: Path) -> Path:
 def test_the_plan_names_every_command_once_in_order(
     recipe: Path, capsys: pytest.CaptureFixture[str], repeated: str
 ) -> None:
-    wanted = ["--goals", "mean,b+a", "--others", "cotbal,tla", "--ratios", repeated]
+    wanted = ["--goals", "mean,b+a", "--others", "cotbal,cotbal-simple,tla", "--ratios", repeated]
     steering.main(["plan", str(recipe), "--out", "study", *wanted, "--workers", "2"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines] == [
@@ -237,6 +237,7 @@ def test_the_plan_names_every_command_once_in_order(
         "response",
         *["steer"] * 4,
         "response",
+        "compare",
         "compare",
     ]
     assert len(set(lines)) == len(lines)
@@ -248,9 +249,13 @@ def test_the_plan_names_every_command_once_in_order(
     assert "ratios" not in lines[1]
     assert "--lever ratios --out study/" in lines[6]
     assert "--goal a,b" in lines[3]
-    assert "--methods ew,cotbal,tla,steer:mean,steer:a+b " in lines[-1]
-    assert "--workers 2 --threads 1" in lines[-1]
-    assert "--seeds 10,11,12,13,14" in lines[-1]
+    assert "--methods ew,cotbal,tla,steer:mean,steer:a+b " in lines[-2]
+    assert " balance.form=simple --methods cotbal " in lines[-1]
+    assert "--out study/full" in lines[-2]
+    assert "--out study/cotbal-simple" in lines[-1]
+    for line in lines[-2:]:
+        assert "--workers 2 --threads 1" in line
+        assert "--seeds 10,11,12,13,14" in line
 
 
 def test_final_models_have_other_seeds_than_trials(recipe: Path) -> None:
@@ -258,18 +263,23 @@ def test_final_models_have_other_seeds_than_trials(recipe: Path) -> None:
         steering.main(["plan", str(recipe), "--out", "study", "--seeds", "1,2"])
 
 
-def test_final_scores_are_means_over_test_splits(recipe: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "weighting"), [("steer:a", "steer:a"), ("cotbal-simple", "cotbal")]
+)
+def test_final_scores_are_means_over_test_splits(
+    recipe: Path, tmp_path: Path, method: str, weighting: str
+) -> None:
     run = tmp_path / "run"
     for seed, value in ((0, 0.2), (10, 0.4)):
         root = RunDir(run) if seed == 0 else RunDir(run).seeded(seed)
         for task in ("a", "b"):
             for split, more in (("x", 0.0), ("y", 0.1)):
-                path = root.final("steer:a").scores(task, split)
+                path = root.final(weighting).scores(task, split)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps({"metrics": {"exact_match": {"score": value + more}}}))
-    header, *rows = steering.final_scores(load_recipe(recipe), {"steer:a": run}, (0, 10))
+    header, *rows = steering.final_scores(load_recipe(recipe), {method: run}, (0, 10))
     assert header == ["method", "seed", "score:a", "score:b"]
-    assert [row[:2] for row in rows] == [["steer:a", "0"], ["steer:a", "10"]]
+    assert [row[:2] for row in rows] == [[method, "0"], [method, "10"]]
     assert float(rows[0][2]) == pytest.approx(0.25)
     assert float(rows[1][3]) == pytest.approx(0.45)
 

@@ -167,7 +167,8 @@ def _needs(
         _, drawn = measure_draws(probes, draws, settings)
         assert drawn is not None
         bounds = percentile_bounds(drawn.parts(temperature)["all"])
-        toward_one = np.where(weights < 1, bounds[:, 1] - weights, weights - bounds[:, 0])
+        low, high = bounds[:, 0], bounds[:, 1]
+        toward_one = np.where(weights < 1, high - weights, weights - low)
         errors[source] = toward_one / HALF_WIDTH
     sets = int(probes.trainings[probes.givers].min())
     return needs(probes.units, weights, errors, sets)

@@ -50,7 +50,8 @@ def guard(probes: Probes, draws: Draws | None) -> tuple[tuple[Flag, ...], Probes
     has_score = probes.has_score.copy()
     for j in range(len(matrix.tasks)):
         giver = int(probes.givers[probes.unit_of_task[j]])
-        rows = [int(probes.full[j]), int(probes.mini[j]), giver, probes.baseline]
+        full, mini = int(probes.full[j]), int(probes.mini[j])
+        rows = [full, mini, giver, probes.baseline]
         drawn = matrix.values[None, rows, j]
         if draws is not None:
             drawn = np.concatenate([drawn, draws(j, rows)])
@@ -83,7 +84,8 @@ def _check(
         **_saturation(matrix.values[:, task], samples),
         **_gain_reasons(gain, score, small),
     }
-    scores = f"`{matrix.runs[full]}` scored {score} and `{matrix.runs[mini]}` {small}, gain {gain}"
+    large_run, small_run = matrix.runs[full], matrix.runs[mini]
+    scores = f"`{large_run}` scored {score} and `{small_run}` {small}, gain {gain}"
     flags = []
     for kind, reason in reasons.items():
         message = f"{name}: {reason}: {scores}; {_consequence(kind)}."

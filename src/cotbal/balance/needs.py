@@ -74,7 +74,8 @@ def needs(
     for i, unit in enumerate(units):
         sample_error = None if of_samples is None else float(of_samples[i])
         training_error = float(errors["training"][i])
-        rows.append(_need(unit, float(weights[i] - 1), sample_error, training_error, seeds))
+        distance = float(weights[i] - 1)
+        rows.append(_need(unit, distance, sample_error, training_error, seeds))
     return tuple(rows)
 
 

@@ -60,8 +60,11 @@ class Outlook:
         """The units whose weight would differ significantly from 1, if it is where it seems to
         be.
         """
-        widths = self.half_widths
-        return tuple(unit for unit in widths if abs(weights[unit] - 1) > widths[unit])
+        decided = []
+        for unit, width in self.half_widths.items():
+            if abs(weights[unit] - 1) > width:
+                decided.append(unit)
+        return tuple(decided)
 
 
 def expected_half_width(
@@ -129,24 +132,34 @@ def outlooks(
     probes = read_probes(scores, units, settings.form, settings.difficulty)
     assumed = probes.noise is None
     if assumed:
-        probes = replace(probes, noise=typical_noise(probes.scale, np.zeros(len(probes.scale))))
-    scores, repeated = probes.scores, _repeated(probes, probes.form)
+        freedom = np.zeros(len(probes.scale))
+        probes = replace(probes, noise=typical_noise(probes.scale, freedom))
+    scores = probes.scores
+    repeated = _repeated(probes, probes.form)
 
     def sampling(task: int, rows: Sequence[int]) -> Float[np.ndarray, "resample row"]:
         drawn = draw_samples(scores, task, rows, settings.bootstrap, settings.seed)
         return drawn - scores.values[list(rows), task]
 
+    def sampling_of_twice_as_many(
+        task: int, rows: Sequence[int]
+    ) -> Float[np.ndarray, "resample row"]:
+        return sampling(task, rows) / np.sqrt(2)
+
+    replicated = _trained_again(probes, repeated)
+    larger = _larger_mini(probes, large_over_mini)
     steps: dict[Step, tuple[Probes, Draws]] = {
         "now": (probes, sampling),
-        "replicate": (_trained_again(probes, repeated), sampling),
+        "replicate": (replicated, sampling),
         "seed": (_another_set(probes), sampling),
-        "samples": (probes, lambda task, rows: sampling(task, rows) / np.sqrt(2)),
-        "mini": (_larger_mini(probes, large_over_mini), sampling),
+        "samples": (probes, sampling_of_twice_as_many),
+        "mini": (larger, sampling),
     }
     outcomes = []
     for step, (changed, errors) in steps.items():
         widths = _half_widths(changed, errors, settings).tolist()
-        outcomes.append(Outlook(step, dict(zip(probes.units, widths, strict=True)), assumed))
+        by_unit = dict(zip(probes.units, widths, strict=True))
+        outcomes.append(Outlook(step, by_unit, assumed))
     return tuple(outcomes)
 
 
@@ -162,8 +175,10 @@ def _half_widths(probes: Probes, sampling: Draws, settings: Settings) -> Float[n
     _, probes = guard(probes, draws)
     measures, drawn = measure_draws(probes, draws, settings)
     assert drawn is not None
-    bounds = percentile_bounds(drawn.parts(temperature_of(measures, settings))["all"])
-    return np.asarray((bounds[:, 1] - bounds[:, 0]) / 2)
+    temperature = temperature_of(measures, settings)
+    bounds = percentile_bounds(drawn.parts(temperature)["all"])
+    low, high = bounds[:, 0], bounds[:, 1]
+    return np.asarray((high - low) / 2)
 
 
 def _repeated(probes: Probes, form: Form) -> Bool[np.ndarray, " run"]:
@@ -227,6 +242,7 @@ def _expected_sampling(
     shape = (settings.bootstrap, *scores.values.shape)
     luck = generator.standard_normal(shape)
     luck *= np.sqrt(1 - COMMON_LUCK)
-    luck += np.sqrt(COMMON_LUCK) * generator.standard_normal((shape[0], 1, shape[2]))
+    common = generator.standard_normal((shape[0], 1, shape[2]))
+    luck += np.sqrt(COMMON_LUCK) * common
     luck *= np.sqrt(scores.values * (1 - scores.values) / samples)
     return luck

@@ -188,8 +188,10 @@ class Probes:
         for owners in (self.givers[self.unit_of_task], self.full):
             factors[owners, tasks] = OWN
         repeated = self.trainings > 1
-        factors[repeated] = 1 / np.sqrt(self.trainings[repeated])[:, None]
-        factors[[run == BASE for run in self.scores.runs]] = 0.0
+        trainings = self.trainings[repeated][:, None]
+        factors[repeated] = 1 / np.sqrt(trainings)
+        is_untrained = [run == BASE for run in self.scores.runs]
+        factors[is_untrained] = 0.0
         return factors
 
 
@@ -283,10 +285,10 @@ def _require_scores(probes: Probes) -> None:
     needed[[probes.baseline, *probes.givers]] = True
     needed[probes.full, tasks] = True
     needed[probes.mini, tasks] = True
-    empty = [
-        f"{probes.scores.runs[run]} on {probes.scores.tasks[task]}"
-        for run, task in np.argwhere(needed & np.isnan(probes.scores.values))
-    ]
+    scores = probes.scores
+    empty = []
+    for run, task in np.argwhere(needed & np.isnan(scores.values)):
+        empty.append(f"{scores.runs[run]} on {scores.tasks[task]}")
     if empty:
         raise ScoresError(
             f"expected a score of {', '.join(empty)}; found an empty cell", "missing-score"

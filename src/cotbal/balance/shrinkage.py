@@ -94,7 +94,8 @@ class Shrinkage:
             return values
         noise = self.variances[chosen, receiver]
         shrunk = values.copy()
-        shrunk[:, chosen] = _pull(values[:, chosen], self._center, self._signal, noise)
+        pulled = _pull(values[:, chosen], self._center, self._signal, noise)
+        shrunk[:, chosen] = pulled
         return shrunk
 
 

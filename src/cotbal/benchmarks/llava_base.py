@@ -252,7 +252,8 @@ def _widened(weight: Any, rows: int) -> Any:
     import torch
 
     new = weight.mean(0, keepdim=True, dtype=torch.float32).to(weight.dtype)
-    return torch.cat([weight, new.expand(max(0, rows - len(weight)), -1)])
+    missing = max(0, rows - len(weight))
+    return torch.cat([weight, new.expand(missing, -1)])
 
 
 def _below(weights: Tensors, prefix: str) -> Tensors:

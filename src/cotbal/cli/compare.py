@@ -96,7 +96,9 @@ def show_comparison(comparison: Comparison) -> None:
             else (overall.average, overall.error, minus)
         )
         cells = [with_interval(change, 2, signed=True) for change in shown]
-        table.add_row(escape(method_label(name)), *cells, *[""] * (3 - len(cells)), verdict)
+        if minus is None:
+            cells.append("")
+        table.add_row(escape(method_label(name)), *cells, verdict)
     console.show(table)
     console.show_noise(
         comparison.seeds, [overall.average for overall in comparison.against.values()]

@@ -318,12 +318,14 @@ def show_prepared(splits: Sequence[SplitSummary]) -> None:
     )
     for s in splits:
         expected = "-" if s.expected.records is None else f"{s.expected.records:,}"
-        numbers = (f"{count:,}" for count in (s.records, s.turns, s.present, s.missing, s.dropped))
+        counts = (s.records, s.turns, s.present, s.missing, s.dropped)
+        numbers = [f"{count:,}" for count in counts]
         table.add_row(f"{escape(s.task)} {s.split}", s.form, *numbers, expected)
     console.show(table)
     for s in splits:
         if s.differences:
-            change = ", ".join(f"{value:+,} {what}" for what, value in s.differences.items())
+            changes = [f"{value:+,} {what}" for what, value in s.differences.items()]
+            change = ", ".join(changes)
             console.out.print(
                 f"[yellow]differs[/]  {escape(s.task)} {s.split}: {change} than expected",
                 soft_wrap=True,

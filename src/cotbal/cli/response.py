@@ -101,7 +101,8 @@ def show_response(measured: Response, root: RunDir) -> None:
         change, interval, remark = "-", "-", "no weight of its own"
         if task in measured.unit_of_task:
             slope = measured.slope(measured.unit_of_task[task], task)
-            change, interval = f"{slope.value:+.1f}", f"{slope.low:+.1f} to {slope.high:+.1f}"
+            change = f"{slope.value:+.1f}"
+            interval = f"{slope.low:+.1f} to {slope.high:+.1f}"
             remark = significance(slope.excludes(0), "0")
         if task in measured.unmeasurable:
             remark = "not measurable"

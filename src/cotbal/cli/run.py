@@ -43,7 +43,7 @@ def run_all(
     prepared = source.plan(out, weightings)
     show_plan(prepared.plan, prepared.warnings)
     show_expected(expected(prepared), prepared.recipe.trainings)
-    result = pipeline.run(prepared, weightings, options)
+    result = pipeline.run(prepared, options)
     page = write_report(prepared.root.root)
     if result is not None:
         print_balance(result, prepared.root, as_json=False)

@@ -173,6 +173,7 @@ def _table(response: Response, choice: Choice) -> Table:
             own_effect = response.effect(response.unit_of_task[task], task)
             effect = f"{own_effect.value:+.1f} [{own_effect.low:+.1f}, {own_effect.high:+.1f}]"
         if task in guards:
-            floor, bound = f"{guards[task].floor:+.1f}", f"{guards[task].bound:+.1f}"
+            floor = f"{guards[task].floor:+.1f}"
+            bound = f"{guards[task].bound:+.1f}"
         table.add_row(escape(task), weight, effect, change, interval, floor, bound)
     return table

@@ -84,8 +84,10 @@ def permutation(n: int, name: str, seed: int) -> np.ndarray:
     """
     # The raw stream of PCG64 is guaranteed to stay as it is between versions of NumPy;
     # Generator.permutation is not.
-    words = np.frombuffer(hashlib.sha256(f"{seed} {name}".encode()).digest(), np.dtype("<u4"))
-    return np.argsort(np.random.PCG64(words.tolist()).random_raw(n), kind="stable")
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    words = np.frombuffer(digest, np.dtype("<u4")).tolist()
+    keys = np.random.PCG64(words).random_raw(n)
+    return np.argsort(keys, kind="stable")
 
 
 def kept_records(
@@ -111,11 +113,10 @@ def kept_records(
         DataError: an image is missing and the policy is `error`; names the first by file and
             record.
     """
-    distinct = dict.fromkeys(name for names in records.images() for name in names)
     drop = policy == "drop"
     problems = problems_of_images(
         root,
-        [*distinct],
+        records.image_names(),
         decode and drop,
         rejected if drop else None,
         within=(root, records.image_cache) if confined else None,
@@ -162,5 +163,6 @@ def read_manifest(path: Path) -> Portioned:
         ]
     indices, order, levels = np.array(rows, np.int64).reshape(-1, 3).T
     sizes: dict[str, int] = {"none": 0}
-    sizes |= {name: int((levels <= level).sum()) for level, name in enumerate(LEVELS)}
+    for level, name in enumerate(LEVELS):
+        sizes[name] = int((levels <= level).sum())
     return Portioned(indices, order, sizes)

@@ -97,15 +97,18 @@ def _row(
 def _ratios(
     run: Run, tasks: Sequence[str], sizes: Mapping[str, Mapping[str, int]]
 ) -> dict[str, float]:
-    records = {task: seen(sizes[task], run.portions.get(task, "none")) for task in tasks}
-    return {task: count / sum(records.values()) for task, count in records.items()}
+    records = {}
+    for task in tasks:
+        portion = run.portions.get(task, "none")
+        records[task] = seen(sizes[task], portion)
+    total = sum(records.values())
+    return {task: count / total for task, count in records.items()}
 
 
 def _best(recipe: Recipe, matrices: Sequence[ScoreMatrix]) -> np.ndarray:
     """The largest score that every task's metric can give; shape [task]."""
-    maxima = np.array(
-        [load_metric(recipe.mixture[task].metric).MAXIMUM for task in matrices[0].tasks], float
-    )
+    metrics = [recipe.mixture[task].metric for task in matrices[0].tasks]
+    maxima = np.array([load_metric(metric).MAXIMUM for metric in metrics], float)
     reached = np.nanmax([matrix.values for matrix in matrices], axis=(0, 1))
     return np.where(np.isfinite(maxima), maxima, reached)
 
@@ -114,7 +117,8 @@ def _table(rows: Sequence[tuple[str, Mapping[str, float]]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["run_id", *rows[0][1]])
-    writer.writerows([name, *map(repr, values.values())] for name, values in rows)
+    for name, values in rows:
+        writer.writerow([name, *map(repr, values.values())])
     return text.getvalue()
 
 
@@ -135,7 +139,9 @@ def _fit(recipe: Recipe, sizes: Mapping[str, Mapping[str, int]]) -> dict[str, An
 
 def _shares(rows: Sequence[_Row]) -> str:
     tasks = list(rows[0].ratios)
-    lines = ["| run | " + " | ".join(tasks) + " |", "|---" * (len(tasks) + 1) + "|"]
+    header = " | ".join(tasks)
+    rule = "|---" * (len(tasks) + 1)
+    lines = [f"| run | {header} |", f"{rule}|"]
     for row in rows:
         shares = [f"{share:.3f}" for share in row.ratios.values()]
         lines.append(f"| {row.name} | {' | '.join(shares)} |")

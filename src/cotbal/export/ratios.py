@@ -58,8 +58,10 @@ def write(order: Order, out: Path) -> Guide:
 def _table(material: Material) -> CsvTable:
     times = material.copies
     total = sum(times[part.name] * part.size for part in material.parts)
-    values = [
-        [p.weight, p.size, times[p.name], count(p, times[p.name]), times[p.name] * p.size / total]
-        for p in material.parts
-    ]
+    values = []
+    for part in material.parts:
+        shown = times[part.name]
+        values.append(
+            [part.weight, part.size, shown, count(part, shown), shown * part.size / total]
+        )
     return CsvTable(tuple(material.weights), COLUMNS, np.array(values, float))

@@ -19,13 +19,12 @@ def need_scores(prepared: Prepared, planned: Sequence[Planned]) -> None:
     mixture = prepared.recipe.mixture
     waiting: dict[str, str] = {}
     for p in planned:
-        sets = [(name, "validation", (mixture[name].metric,)) for name in p.run.validation]
-        tests = [
-            (name, split, mixture[name].test_metrics)
-            for name in p.run.test
-            for split in mixture[name].test
-        ]
-        missing = [metric for answers in (*sets, *tests) for metric in awaited(p.paths, *answers)]
+        missing: list[str] = []
+        for name in p.run.validation:
+            missing += awaited(p.paths, name, "validation", (mixture[name].metric,))
+        for name in p.run.test:
+            for split in mixture[name].test:
+                missing += awaited(p.paths, name, split, mixture[name].test_metrics)
         if missing:
             waiting[p.label] = missing[0]
     if waiting:

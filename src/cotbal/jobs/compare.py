@@ -15,14 +15,14 @@ from cotbal.data.files import locked, write_json
 from cotbal.errors import CotbalError, near
 from cotbal.jobs.execute import Options
 from cotbal.jobs.plan import Kind, Prepared
-from cotbal.jobs.response import do_with_trials
 from cotbal.jobs.rundir import RunDir
-from cotbal.jobs.runs import FIXED, do, prepare, probes, untrained
-from cotbal.jobs.steering import method_of, trials_for, with_weights
+from cotbal.jobs.runs import FIXED, prepare, probes, untrained
+from cotbal.jobs.stages import do_first, do_rest
+from cotbal.jobs.steering import method_of, trials_for
 from cotbal.jobs.weigh import score_matrices, task_weights, units, weigh
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, final_run, plan_probes, single_task_runs
-from cotbal.weightings import STL, takes_weights
+from cotbal.weightings import STL
 
 PARTS = ("outward", "inward", "inter", "intra")
 
@@ -145,27 +145,18 @@ def run_comparison(study: Study, options: Options) -> Balance | None:
     """Probes and trials, weights, models; what is done is kept. Returns the weights of the probes,
     where a model needs them.
 
-    Models whose weights come from probes or trials follow them; all others share the workers with
-    these. Every model has the same number of threads, so that two of one seed differ in their
-    method alone.
+    Every model has the same number of threads, so that two of one seed differ in their method
+    alone.
     """
     prepared = study.prepared
-    planned = prepared.plan.runs
-    late = [p for p in planned if p.kind == "final" and takes_weights(p.run.weighting)]
     with locked(prepared.root.lock):
-        early = [p for p in planned if p not in late]
-        do_with_trials(prepared, early, options)
-        if not late:
+        left = do_first(prepared, options)
+        if not any(p.run.weighting == FIXED for p in left):
+            do_rest(prepared, left, options)
             return None
-        prepared, weights = with_weights(prepared)
-        result = None
-        if any(p.run.weighting == FIXED for p in late):
-            result = weigh(prepared.root)
-            main = task_weights(prepared.recipe.mixture, result.weights)
-            weights = {**_weights(study, main), **weights}
-        waiting = {(p.run.name, p.run.seed) for p in late}
-        ready = [p for p in prepared.plan.runs if (p.run.name, p.run.seed) in waiting]
-        do(prepared, ready, options, weights)
+        result = weigh(prepared.root)
+        main = task_weights(prepared.recipe.mixture, result.weights)
+        do_rest(prepared, left, options, _weights(study, main))
         return result
 
 

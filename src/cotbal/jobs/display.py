@@ -92,8 +92,8 @@ class LiveDisplay:
         if progress is None:
             return None
         fraction = float(progress["fraction"])
-        detail = f"{progress['phase']} {progress['done']}/{progress['total']} {progress['detail']}"
-        detail = detail.rstrip()
+        counted = f"{progress['done']}/{progress['total']}"
+        detail = f"{progress['phase']} {counted} {progress['detail']}".rstrip()
         if progress.get("loss") is not None:
             detail += f"  loss {progress['loss']:.2f}"
         elapsed = time.time() - self.begun.setdefault(job.name, time.time())
@@ -127,7 +127,9 @@ class LiveDisplay:
         """None while it is too early to tell."""
         done, total = self._work_done(), self._work()
         elapsed = time.time() - self.started
-        return elapsed * (total - done) / done if done > 0.01 * total and elapsed > 2 else None
+        if elapsed <= 2 or done <= 0.01 * total:
+            return None
+        return elapsed * (total - done) / done
 
 
 def _bar_row(name: Text, fraction: float, *cells: str) -> tuple[RenderableType, ...]:

@@ -7,6 +7,7 @@ data teaches.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -37,7 +38,9 @@ def elbow(
     fits = [_hinge(fractions, losses, at) for at in fractions[SIDE:-SIDE]]
     at, before, after, _ = min(fits, key=lambda fit: fit[3])
     fall = before * (float(fractions[0]) - at)
-    return at if fall > ROUNDING * float(np.abs(losses).max()) and before < after else None
+    smallest = ROUNDING * float(np.abs(losses).max())
+    is_elbow = fall > smallest and before < after
+    return at if is_elbow else None
 
 
 def _hinge(
@@ -66,18 +69,21 @@ def mini_rate(elbows: list[float]) -> Fraction:
 def curve(rows: Sequence[Mapping[str, Any]], task: str) -> tuple[tuple[float, float], ...]:
     """(epoch, loss) of one task, averaged by tokens so that at most `POINTS` points are left."""
     seen = [row for row in rows if task in row.get("task_losses", {})]
-    size = -(-len(seen) // POINTS)
-    return tuple(
-        _mean(seen[start : start + size], task) for start in range(0, len(seen), size or 1)
-    )
+    size = math.ceil(len(seen) / POINTS)
+    points = []
+    for start in range(0, len(seen), size or 1):
+        points.append(_mean(seen[start : start + size], task))
+    return tuple(points)
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], task: str) -> tuple[float, float]:
-    tokens = [row["task_tokens"][task] for row in rows]
-    loss = sum(row["task_losses"][task] * n for row, n in zip(rows, tokens, strict=True)) / sum(
-        tokens
-    )
-    return sum(row["epoch"] for row in rows) / len(rows), loss
+    total = tokens = 0.0
+    for row in rows:
+        count = row["task_tokens"][task]
+        total += row["task_losses"][task] * count
+        tokens += count
+    epoch = sum(row["epoch"] for row in rows) / len(rows)
+    return epoch, total / tokens
 
 
 def elbow_of(rows: Sequence[Mapping[str, Any]], task: str) -> float | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -78,20 +77,19 @@ def _uses(prepared: Prepared, planned: Planned) -> int:
     for task, split in sets_of(prepared.recipe, planned.run):
         counts = inputs.opened[set_name(task, split)].image_counts()
         passes = prepared.plan.epochs if split == TRAIN else 1
-        total += passes * int(counts[inputs.used(planned.run, task, split)].sum())
+        used = inputs.used(planned.run, task, split)
+        total += passes * int(counts[used].sum())
     return round(total)
 
 
 def _names(prepared: Prepared, runs: list[Planned] | tuple[Planned, ...]) -> set[str]:
     """The images that these runs use."""
-    inputs, chosen = prepared.inputs, defaultdict[str, list[np.ndarray]](list)
+    inputs = prepared.inputs
+    chosen = defaultdict[str, list[np.ndarray]](list)
     for run in (planned.run for planned in runs):
         for task, split in sets_of(prepared.recipe, run):
             chosen[set_name(task, split)].append(inputs.used(run, task, split))
     names: set[str] = set()
     for key, indices in chosen.items():
-        records = inputs.opened[key]
-        mask = np.zeros(len(records), bool)
-        mask[np.concatenate(indices)] = True
-        names.update(*compress(records.images(), mask.tolist()))
+        names.update(inputs.opened[key].image_names(np.concatenate(indices)))
     return names

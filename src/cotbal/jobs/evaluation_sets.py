@@ -91,8 +91,13 @@ def answering_checkpoint(recipe: Recipe, run: Run, paths: RunPaths) -> str:
 
 def questions(sets: Sequence[EvaluationSet], answered: Collection[Key]) -> dict[Key, Row]:
     """The questions of these sets that have no answer yet, in their order."""
-    rows = {(s.name, number): row for s in sets for number, row in enumerate(s.rows)}
-    return {key: row for key, row in rows.items() if key not in answered}
+    rows = {}
+    for one in sets:
+        for number, row in enumerate(one.rows):
+            key = one.name, number
+            if key not in answered:
+                rows[key] = row
+    return rows
 
 
 def used_records(recipe: Recipe, task: str, split: str, path: Path) -> Used:

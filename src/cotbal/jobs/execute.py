@@ -266,9 +266,12 @@ def _explained(failures: Sequence[Outcome]) -> Iterator[str]:
     """Every failed job by name; jobs that failed in the same way share one tail of a log."""
     alike: dict[str, list[Outcome]] = {}
     for failure in failures:
-        alike.setdefault(failure.message.strip().splitlines()[-1], []).append(failure)
+        last_line = failure.message.strip().splitlines()[-1]
+        alike.setdefault(last_line, []).append(failure)
     for group in alike.values():
         names = ", ".join(failure.job.name for failure in group)
-        log, message = RunPaths(group[0].job.directory).log, group[0].message.strip()
+        first = group[0]
+        log = RunPaths(first.job.directory).log
+        message = first.message.strip()
         advice = "\nthe disk is full: make room" if os.strerror(errno.ENOSPC) in message else ""
         yield f"{names}\n{message}\n(whole log: {log}){advice}"

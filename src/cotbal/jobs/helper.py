@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from transformers.utils import logging as transformers_logging
 
-from cotbal.data.files import default_cache, read_json
+from cotbal.data.files import read_json
 from cotbal.data.reading.image_states import ImageStates
 from cotbal.jobs.evaluation_sets import (
     answering_checkpoint,
@@ -26,8 +26,8 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.shares import HelperShares, digest
 from cotbal.jobs.unchanged import need_unchanged
 from cotbal.recipe.runs import Run
-from cotbal.training import evaluation, vlm
-from cotbal.training.features.images import ImageFeatures
+from cotbal.training import evaluation
+from cotbal.training.features.images import image_features
 from cotbal.training.ranks import ALONE
 from cotbal.training.run_paths import RunPaths
 
@@ -40,7 +40,8 @@ def main(arguments: Sequence[str]) -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     file = Path(arguments[0])
     job, paths = read_json(file), RunPaths(file.parent)
-    root, recipe, run = RunDir(Path(job["root"])), recipe_of(job), Run(**job["run"])
+    root = RunDir(Path(job["root"]))
+    recipe, run = recipe_of(job), Run(**job["run"])
     try:
         offer = read_json(paths.queue)
         sets = [s for s in evaluation_sets(recipe, run) if s.name in offer["sets"]]
@@ -53,12 +54,7 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit("a process that helps to answer found other questions than those of the run")
     images = ImageStates(recipe.images, root.images, recipe.file.digest_images)
     need_unchanged(job, recipe, run, [s.used for s in sets], images)
-    features = ImageFeatures(
-        recipe.resources.feature_bytes,
-        offer["images"],
-        vlm.trained_parts(recipe.model),
-        default_cache(),
-    )
+    features = image_features(recipe, offer["images"], ALONE)
     checkpoint = answering_checkpoint(recipe, run, paths)
     answerer = evaluation.answerer(recipe, checkpoint, ALONE, features=features, queue=shares)
     for answers in answerer.some(list(rows.values())):

@@ -341,10 +341,16 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    derived = [key for key in changed if key.endswith(_DERIVED)]
-    stated = [key for key in changed if key not in derived]
-    return stated or [key for key in derived if key in before and key in now]
+    stated = []
+    derived = []
+    for key in {**before, **now}:
+        if before.get(key) == now.get(key):
+            continue
+        if not key.endswith(_DERIVED):
+            stated.append(key)
+        elif key in before and key in now:
+            derived.append(key)
+    return stated or derived
 
 
 def _short(value: Any) -> str:

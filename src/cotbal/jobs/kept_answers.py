@@ -39,14 +39,7 @@ class KeptAnswers:
         for path in sorted(self.directory.glob("*.jsonl")):
             if but is not None and path.name.startswith(but):
                 continue
-            try:
-                rows = read_sealed_rows(path)
-            except RunError as error:
-                print(f"{error}. Its questions are answered again")
-                path.unlink()
-                digest_of(path).unlink(missing_ok=True)
-                continue
-            answers |= {(name, number): text for name, number, text in rows}
+            answers |= read_answers(path) or {}
         return answers
 
     def add(self, answers: Mapping[Key, str]) -> None:
@@ -65,3 +58,15 @@ class KeptAnswers:
     def remove(self) -> None:
         """Remove all files, because the answers are complete elsewhere."""
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def read_answers(path: Path) -> dict[Key, str] | None:
+    """The answers of a file; None for a damaged one, which is removed."""
+    try:
+        rows = read_sealed_rows(path)
+    except RunError as error:
+        print(f"{error}. Its questions are answered again")
+        path.unlink()
+        digest_of(path).unlink(missing_ok=True)
+        return None
+    return {(name, number): text for name, number, text in rows}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -131,7 +130,9 @@ def _options(prepared: Prepared) -> list[_Option]:
     """The steps that are possible for the recipe, with their costs."""
     recipe, sizes = prepared.recipe, prepared.inputs.sizes
     rate = 2 * recipe.file.portions.mini
-    seed = next(n for n in itertools.count(recipe.seeds[0] + 1) if n not in recipe.seeds)
+    seed = recipe.seeds[0] + 1
+    while seed in recipe.seeds:
+        seed += 1
     options = []
     if len(recipe.seeds) == 1:
         count = recipe.replicates + 1
@@ -156,10 +157,14 @@ def _options(prepared: Prepared) -> list[_Option]:
 
 def _further(prepared: Prepared, seeds: Sequence[int], replicates: int) -> list[Run]:
     """The probes that such settings need and that are not done."""
-    recipe, own_seed = prepared.recipe, prepared.recipe.file.optimization.seed
+    recipe = prepared.recipe
     section = recipe.file.balance
-    runs = plan_probes(recipe.mixture, section.form, section.difficulty, seeds, replicates)
-    return [run for run in runs if not paths_of(run, "probe", prepared.root, own_seed).done]
+    own_seed = recipe.file.optimization.seed
+    further = []
+    for run in plan_probes(recipe.mixture, section.form, section.difficulty, seeds, replicates):
+        if not paths_of(run, "probe", prepared.root, own_seed).done:
+            further.append(run)
+    return further
 
 
 def _share(prepared: Prepared, runs: Iterable[Run], sizes: Sizes) -> float:

@@ -12,16 +12,15 @@ from cotbal.errors import RunError
 from cotbal.jobs.checkpoint_files import is_model_removed
 from cotbal.jobs.execute import Options
 from cotbal.jobs.plan import Kind, Prepared
-from cotbal.jobs.response import do_with_trials
 from cotbal.jobs.rundir import RunDir, name_part
 from cotbal.jobs.runs import FIXED, do, prepare, probes, untrained
+from cotbal.jobs.stages import do_first, do_rest
 from cotbal.jobs.steering import is_steered, method_of, trials_for, with_weights
 from cotbal.jobs.weigh import task_weights, weigh, write_weights
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, final_run
 from cotbal.scores.weights_file import read_weights
 from cotbal.training.run_paths import RunPaths
-from cotbal.weightings import takes_weights
 
 
 def plan(
@@ -108,22 +107,13 @@ def train(
         return paths
 
 
-def run(prepared: Prepared, weightings: Sequence[str], options: Options) -> Balance | None:
+def run(prepared: Prepared, options: Options) -> Balance | None:
     """Probes or trials, weights, final trainings; returns the weights of the probes, if any are
     planned.
-
-    Finals that need no weights share the workers with probes and trials; those that do come after.
     """
-    names = dict.fromkeys(method_of(prepared.recipe.mixture, name) for name in weightings)
     with locked(prepared.root.lock):
-        finals = [prepared.plan.named(name) for name in names]
-        late = [p for p in finals if takes_weights(p.run.weighting)]
-        early = [p for p in prepared.plan.runs if p not in late]
-        do_with_trials(prepared, early, replace(options, later=len(late)))
-        has_probes = any(p.kind == "probe" for p in early)
+        left = do_first(prepared, options)
+        has_probes = any(p.kind == "probe" for p in prepared.plan.runs)
         result = weigh(prepared.root) if has_probes else None
-        if late:
-            prepared, steered = with_weights(prepared)
-            late = [prepared.plan.named(p.run.name) for p in late]
-            do(prepared, late, options, steered)
+        do_rest(prepared, left, options)
         return result

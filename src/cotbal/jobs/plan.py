@@ -278,10 +278,10 @@ def _need_few_passes(recipe: Recipe, run: Run, inputs: Inputs) -> None:
 
 
 def _answers(recipe: Recipe, run: Run, inputs: Inputs) -> int:
-    counts = inputs.evaluation
-    tests = (set_name(task, split) for task in run.test for split in recipe.mixture[task].test)
-    names = (*(set_name(task, "validation") for task in run.validation), *tests)
-    return sum(counts[name] for name in names)
+    names = [set_name(task, "validation") for task in run.validation]
+    for task in run.test:
+        names += [set_name(task, split) for split in recipe.mixture[task].test]
+    return sum(inputs.evaluation[name] for name in names)
 
 
 def _options(recipe: Recipe, run: Run, inputs: Inputs) -> int:

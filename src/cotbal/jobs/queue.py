@@ -114,7 +114,9 @@ def cancel(root: RunDir) -> tuple[list[str], list[str]]:
     """
     planned = root.planned()
     answering = submissions(root)
-    locks = {root.driver: root.lock} | {paths.driver: paths.driver_lock for paths in answering}
+    locks = {root.driver: root.lock}
+    for paths in answering:
+        locks[paths.driver] = paths.driver_lock
     remarks = _stop_drivers(locks)
     runs = [RunPaths(root.root / entry["directory"]) for entry in planned]
     jobs = queued(paths.root for paths in (*runs, *answering))

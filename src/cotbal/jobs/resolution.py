@@ -131,8 +131,10 @@ def _repeated(root: RunDir, scored: tuple[Task, ...]) -> tuple[Noise, list[str]]
     names.
     """
     groups: dict[str, list[RunPaths]] = defaultdict(list)
-    for entry in root.planned() if root.plan.exists() else ():
-        groups[entry["name"]].append(RunPaths(root.root / entry["directory"]))
+    if root.plan.exists():
+        for entry in root.planned():
+            paths = RunPaths(root.root / entry["directory"])
+            groups[entry["name"]].append(paths)
     squares: dict[str, float] = defaultdict(float)
     freedom: dict[str, int] = defaultdict(int)
     names: dict[str, None] = {}
@@ -146,8 +148,9 @@ def _repeated(root: RunDir, scored: tuple[Task, ...]) -> tuple[Noise, list[str]]
                 names[name] = None
     if not squares:
         return {}, []
-    noise = moderated_noise(np.array(list(squares.values())), min(freedom.values()))
-    return dict(zip(squares, noise.deviation.tolist(), strict=True)), list(names)
+    sums = np.array(list(squares.values()))
+    deviations = moderated_noise(sums, min(freedom.values())).deviation.tolist()
+    return dict(zip(squares, deviations, strict=True)), list(names)
 
 
 def _scores(runs: list[RunPaths], task: Task) -> list[float]:

@@ -148,7 +148,11 @@ def do(
         RunError: a task is scored by another command, such as `cotbal judge`, which has to be run
             first.
     """
-    works = [Work(p, (weights or {}).get(p.run.name) or _weights_for(prepared, p)) for p in planned]
+    given = weights or {}
+    works = []
+    for item in planned:
+        weights_of_run = given.get(item.run.name) or _weights_for(prepared, item)
+        works.append(Work(item, weights_of_run))
     execute(prepared, works, options, lambda: _write_plan(prepared))
     need_scores(prepared, planned)
 

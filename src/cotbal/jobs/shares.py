@@ -17,9 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cotbal.data.files import digest_of, read_sealed_rows, write_sealed, write_sealed_rows
-from cotbal.errors import RunError
-from cotbal.jobs.kept_answers import Key
+from cotbal.data.files import write_sealed, write_sealed_rows
+from cotbal.jobs.kept_answers import Key, read_answers
 
 POLL_SECONDS = 0.05
 
@@ -104,16 +103,11 @@ class OfferedShares(Shares):
 
     def _is_received(self, number: int) -> bool:
         path = self._answers(number)
-        if not path.exists():
+        answers = read_answers(path) if path.exists() else None
+        if answers is None:
             return False
-        try:
-            rows = read_sealed_rows(path)
-        except RunError as error:
-            print(f"{error}. Its questions are answered again")
-            path.unlink()
-            digest_of(path).unlink(missing_ok=True)
-            return False
-        self._received |= {self._index[name, index]: text for name, index, text in rows}
+        for key, text in answers.items():
+            self._received[self._index[key]] = text
         return True
 
 

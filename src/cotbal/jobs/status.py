@@ -38,9 +38,11 @@ def status(root: RunDir) -> list[State]:
     """
     runs: list[tuple[str, str, RunPaths]] = []
     for entry in root.planned():
-        runs.append((entry["label"], entry["kind"], RunPaths(root.root / entry["directory"])))
-    for paths in submissions(root):
-        runs.append((str(paths.root.relative_to(root.root)), "submission", paths))
+        paths = RunPaths(root.root / entry["directory"])
+        runs.append((entry["label"], entry["kind"], paths))
+    for submission in submissions(root):
+        name = str(submission.root.relative_to(root.root))
+        runs.append((name, "submission", submission))
     problem = ""
     try:
         in_queue = queued(paths.root for _, _, paths in runs if not paths.done)

@@ -52,7 +52,10 @@ def need_unchanged(
         now |= content_of(one.key, one.records, one.indices, images)
     opened = {one.key for one in used}
     unread = {set_name(*names) for names in sets_of(recipe, run)} - opened
-    planned = {key: value for key, value in job["identity"].items() if not _is_of(key, unread)}
+    planned = {}
+    for key, value in job["identity"].items():
+        if not _is_of(key, unread):
+            planned[key] = value
     if changed := differences(planned, now):
         listed = "\n".join(f"  {line}" for line in changed)
         raise RunError(

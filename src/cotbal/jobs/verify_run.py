@@ -120,6 +120,9 @@ class RunCheck:
         if paths.outcome.exists() and self._read(paths.outcome) is None:
             redo = "the command makes again what the run no longer has, and writes it"
             yield Difference(paths.outcome, DAMAGED, redo, (paths.outcome,))
+        if paths.done and not paths.trained.exists():
+            needed = "if outcome.json is lost too, the run is trained again"
+            self.unchecked.append(f"{paths.trained}: missing; {needed}")
         if paths.trained.exists() and self._read(paths.trained) is None:
             redo = "nothing needs it" if paths.done else "the command trains the run again"
             yield Difference(paths.trained, DAMAGED, redo, (paths.trained,))
@@ -213,7 +216,8 @@ class RunCheck:
     def _other_scores(self, path: Path, content: Mapping[str, Any], rows: list[Any]) -> list[str]:
         """Entries of a file of scores that the answers contradict."""
         self.scores += 1
-        wrong = [key for key, value in describe(rows).items() if content.get(key) != value]
+        described = describe(rows)
+        wrong = [key for key in described if content.get(key) != described[key]]
         for name, entry in content["metrics"].items():
             try:
                 if given_by(name) is not None:

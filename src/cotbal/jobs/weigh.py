@@ -91,7 +91,8 @@ def _matrices(recipe: Recipe, runs: Sequence[tuple[Run, RunPaths]]) -> list[Scor
         number = recipe.replicate_of(run)
         if number is not None:
             row = replicate_name(run.name, number)
-            files[run.seed if number == 1 else recipe.seeds[0]][row] = paths
+            seed = run.seed if number == 1 else recipe.seeds[0]
+            files[seed][row] = paths
             answered[row] = run.validation
     return [score_matrix(rows, metrics, answered) for rows in files.values()]
 
@@ -130,7 +131,10 @@ def task_weights(mixture: Mixture, weights: Mapping[str, float]) -> dict[str, fl
     if unknown:
         text = f"{expected}; {', '.join(unknown)} is no unit of the recipe"
         raise CotbalError(text, "unknown-unit")
-    wrong = [f"{unit}: {value}" for unit, value in weights.items() if not 0 < value < math.inf]
+    wrong = []
+    for unit, value in weights.items():
+        if not 0 < value < math.inf:
+            wrong.append(f"{unit}: {value}")
     if wrong:
         text = f"weights: expected positive numbers; found {', '.join(wrong)}"
         raise CotbalError(text, "not-positive")

@@ -113,7 +113,8 @@ class _Execution:
         ranks, paths = self.ranks, self.paths
         self.progress.write("loading", 0, 1, 0.0)
         is_trained = ranks.agreed(ranks.main and self._is_trained())
-        parts, sets = [] if is_trained else self._parts(), evaluation_sets(self.recipe, self.run)
+        parts = [] if is_trained else self._parts()
+        sets = evaluation_sets(self.recipe, self.run)
         self._need_unchanged(parts, sets)
         self.features = self._image_features(parts, sets)
         if not is_trained:
@@ -243,13 +244,10 @@ class _Execution:
         self, parts: Sequence[Part], sets: Sequence[EvaluationSet]
     ) -> ImageFeatures:
         names: set[str] = set()
-        used = [(records, indices) for _, records, indices, _ in parts]
-        used += [(s.used.records, s.used.indices) for s in sets]
-        for records, indices in used:
-            chosen = set(indices.tolist())
-            for i, images in enumerate(records.images()):
-                if i in chosen:
-                    names.update(images)
+        for _, records, indices, _ in parts:
+            names.update(records.image_names(indices))
+        for s in sets:
+            names.update(s.used.records.image_names(s.used.indices))
         return image_features(self.recipe, len(names), self.ranks)
 
     def _evaluate(self, sets: Sequence[EvaluationSet]) -> float:
@@ -259,8 +257,10 @@ class _Execution:
         waiting = [s for s, answered in zip(sets, there, strict=True) if not answered]
         if waiting:
             self._answer(waiting, sum(s.size for s in sets))
-        for s in sets if self.ranks.main else ():
-            write_scores(self.paths, s.task.name, s.split, s.task.metrics_of(s.split))
+        if self.ranks.main:
+            for s in sets:
+                metrics = s.task.metrics_of(s.split)
+                write_scores(self.paths, s.task.name, s.split, metrics)
         return time.monotonic() - started
 
     def _answer(self, sets: Sequence[EvaluationSet], total: int) -> None:
@@ -316,7 +316,8 @@ class _Execution:
         Raises:
             Stopped: the run was asked to stop; the answers so far are on disk.
         """
-        queue.kept.add({queue.keys[i]: text for i, text in answers.items()})
+        by_key = {queue.keys[i]: text for i, text in answers.items()}
+        queue.kept.add(by_key)
         self._need_no_stop(queue.kept)
         queue.given += self.ranks.size * len(answers)
         done, total = queue.done, queue.total

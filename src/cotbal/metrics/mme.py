@@ -31,7 +31,10 @@ def score(predictions: Answers, references: References, records: Records = ()) -
     """
     right = per_sample(_is_right, predictions, references)
     images = _images(records, len(right))
-    wrong = {image for image, good in zip(images, right, strict=True) if not good}
+    wrong = set()
+    for image, good in zip(images, right, strict=True):
+        if not good:
+            wrong.add(image)
     all_right = np.array([image not in wrong for image in images], np.float64)
     return _EACH * (right + all_right)
 

@@ -41,20 +41,24 @@ def explain(error: ValidationError) -> str:
 
 def _field(item: Any) -> Field:
     """Keys down to the field, without the members of a union that pydantic names among them."""
-    kind, parts = item["type"].partition("_")[0], [str(part) for part in item["loc"]]
+    kind, _, _ = item["type"].partition("_")
+    parts = [str(part) for part in item["loc"]]
     if parts and parts[-1] in ("int", "float") and kind in (parts[-1], "finite"):
         parts.pop()
     return tuple(part for part in parts if not _UNION_MEMBER.fullmatch(part))
 
 
 def _has_inner(field: Field, fields: dict[Field, list[Any]]) -> bool:
-    return any(other[: len(field)] == field for other in fields if len(other) > len(field))
+    depth = len(field)
+    return any(other[:depth] == field for other in fields if len(other) > depth)
 
 
 def _line(field: Field, items: list[Any]) -> str:
     texts = list(dict.fromkeys(map(_message, items)))
     alternatives = [texts[0], *(text.removeprefix("expected ") for text in texts[1:])]
-    return f"{'.'.join(field)[:200] or 'recipe'}: {', or '.join(alternatives)}{_value(items[-1])}"
+    name = ".".join(field)[:200] or "recipe"
+    expected = ", or ".join(alternatives)
+    return f"{name}: {expected}{_value(items[-1])}"
 
 
 def _message(item: Any) -> str:

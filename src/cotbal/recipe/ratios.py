@@ -25,7 +25,8 @@ def mean_one(weights: Mapping[str, float], sizes: Mapping[str, float]) -> dict[s
             f"expected answers with valid tokens in some task; found none in {', '.join(sizes)}",
             "no-valid-tokens",
         )
-    factor = total / sum(weight * sizes[task] for task, weight in weights.items())
+    weighted = sum(weight * sizes[task] for task, weight in weights.items())
+    factor = total / weighted
     return {task: weight * factor for task, weight in weights.items()}
 
 
@@ -45,13 +46,20 @@ def allotted(ratios: Mapping[str, float], sizes: Mapping[str, int]) -> dict[str,
     is exactly that of the sizes, and at least one.
     """
     times = passes(ratios, sizes)
+    # Every task gets one record; what is left is divided by what each wants beyond that.
+    left = sum(sizes.values()) - len(sizes)
     extra = {task: max(times[task] * size - 1, 0.0) for task, size in sizes.items()}
-    left = sum(sizes.values()) - len(sizes)  # to share out, after one record for every task
     scale = left / (sum(extra.values()) or 1.0)
-    shares = {task: scale * value for task, value in extra.items()}
-    counts = {task: int(share) for task, share in shares.items()}
-    missing = left - sum(counts.values())
-    by_remainder = sorted(shares, key=lambda task: counts[task] - shares[task])
+    counts = {}
+    missing = left
+    rounded_off = {}
+    for task, value in extra.items():
+        share = scale * value
+        whole = int(share)
+        counts[task] = 1 + whole
+        missing -= whole
+        rounded_off[task] = share - whole
+    by_remainder = sorted(rounded_off, key=lambda task: -rounded_off[task])
     for task in by_remainder[:missing]:
         counts[task] += 1
-    return {task: 1 + count for task, count in counts.items()}
+    return counts

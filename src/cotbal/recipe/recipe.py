@@ -193,7 +193,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             " training set",
             "no-balanced-task",
         )
-    return Recipe(path.resolve(), file.name, Mixture(tasks), root / (file.images or "."), file)
+    images = root / (file.images or ".")
+    return Recipe(path.resolve(), file.name, Mixture(tasks), images, file)
 
 
 def _task(name: str, section: TaskSection, root: Path) -> Task:

@@ -52,7 +52,8 @@ class Run:
     def by_fraction(self) -> bool:
         """Whether it sees fractions alone, so that the sizes of mini and large do not matter to
         it."""
-        return bool(self.portions) and not set(self.portions.values()) & set(get_args(Portion))
+        seen = set(self.portions.values())
+        return bool(seen) and seen.isdisjoint(get_args(Portion))
 
     def to_json(self) -> dict[str, Any]:
         """All fields, as the job file holds them."""
@@ -85,8 +86,9 @@ def plan_probes(
     if len(seeds) > 1:
         return tuple(runs)
     cheapest = [run for run in runs if is_replicated(run.name, form)]
-    further = [replace(run, seed=run.seed + k) for k in range(1, replicates) for run in cheapest]
-    return (*runs, *further)
+    for k in range(1, replicates):
+        runs += [replace(run, seed=run.seed + k) for run in cheapest]
+    return tuple(runs)
 
 
 def is_replicated(name: str, form: Form) -> bool:
@@ -154,7 +156,8 @@ def single_task_runs(
             validation = everything if form == "simple" else (task.name,)
             runs.append(_alone(mixture, task.unit, validation, seed)[0])
         else:
-            runs.append(Run(f"stl:{task.name}", {task.name: "full"}, "ew", (), (task.name,), seed))
+            name, tested = f"stl:{task.name}", (task.name,)
+            runs.append(Run(name, {task.name: "full"}, "ew", (), tested, seed))
     return tuple(runs)
 
 

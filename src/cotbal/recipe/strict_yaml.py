@@ -103,8 +103,10 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         self._depth -= 1
         if is_alias and node not in self._sizes:
             raise _error("an alias inside the value that it repeats", event.start_mark)
-        size = self._sizes.setdefault(node, 1 + sum(self._sizes[n] for n in _children(node)))
-        self._repeated += size if is_alias else 0
+        if node not in self._sizes:
+            self._sizes[node] = 1 + sum(self._sizes[child] for child in _children(node))
+        if is_alias:
+            self._repeated += self._sizes[node]
         if self._repeated > _MOST_REPEATED:
             limit = f"aliases that repeat more than {_MOST_REPEATED:,} values"
             raise _error(limit, event.start_mark)
@@ -178,7 +180,10 @@ _QuotingDumper.yaml_implicit_resolvers = {
 def _where(path: Path, error: Exception) -> str:
     """The file, and the line where the error is."""
     mark = getattr(error, "problem_mark", None)
-    return str(path) if mark is None else f"{path}, line {mark.line + 1}, column {mark.column + 1}"
+    if mark is None:
+        return str(path)
+    line, column = mark.line + 1, mark.column + 1
+    return f"{path}, line {line}, column {column}"
 
 
 def _reason(error: Exception) -> str:

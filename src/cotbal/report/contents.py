@@ -98,12 +98,16 @@ class Contents:
     @property
     def finals(self) -> tuple[RunContents, ...]:
         """The final models, of all methods and seeds."""
-        return tuple(r for r in self.runs if r.kind == "final" and r.name != UNTRAINED)
+        finals = [run for run in self.runs if run.kind == "final"]
+        return tuple(run for run in finals if run.name != UNTRAINED)
 
     @property
     def untrained(self) -> RunContents | None:
         """The base checkpoint on the tasks that are only evaluated, if it is done."""
-        return next((r for r in self.runs if r.name == UNTRAINED and r.status == "done"), None)
+        for run in self.runs:
+            if run.name == UNTRAINED and run.status == "done":
+                return run
+        return None
 
     @property
     def curve(self) -> tuple[RunContents, ...]:
@@ -237,7 +241,9 @@ def _json_or_empty(path: Path) -> dict[str, Any]:
 def _read_runs(directory: Path, plan: Mapping[str, Any], seed: int) -> list[RunContents]:
     """The planned runs in their order, then other runs in the directory."""
     planned = {directory / run["directory"]: run for run in plan.get("runs", [])}
-    runs = [_read_run(root, run["kind"], run, seed) for root, run in planned.items()]
+    runs = []
+    for root, run in planned.items():
+        runs.append(_read_run(root, run["kind"], run, seed))
     folders: dict[Kind, str] = {
         "probe": "probes",
         "final": "final",

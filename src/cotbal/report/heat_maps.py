@@ -128,6 +128,7 @@ def _drawn(cell: Cell, size: tuple[int, int]) -> Markup:
         words += " muted"
     if cell.strong:
         words += " strong"
-    layers.append(element("text", cell.text, x=wide / 2 - 1, y=high / 2 - 1, class_=words))
+    x, y = wide / 2 - 1, high / 2 - 1
+    layers.append(element("text", cell.text, x=x, y=y, class_=words))
     layers.append(element("title", cell.title))
     return Markup("").join(layers)

@@ -70,8 +70,9 @@ class Grid:
             element("text", of_rows, x=left - 8, y=top - 8, class_="muted end"),
         ]
         for i in range(0, len(frame.rows), self.step):
+            row = frame.rows[i]
             y = top + (i + 0.5) * self.high
-            parts.append(label(frame.rows[i], self.letters, x=left - 8, y=y, class_="end middle"))
+            parts.append(label(row, self.letters, x=left - 8, y=y, class_="end middle"))
         for j in range(0, len(frame.columns), self.step):
             x = left + (j + 0.5) * self.wide + 4
             moved = f"translate({x:.1f} {top - 8:.1f}) rotate(-45)"
@@ -81,7 +82,8 @@ class Grid:
     def drawing(self, parts: Sequence[Markup], look: str) -> Markup:
         """The heat map with these parts."""
         frame, slanted = self.frame, self.slanted
-        width = self.left + len(frame.columns) * self.wide + slanted - 0.3 * self.wide
+        cells = len(frame.columns) * self.wide
+        width = self.left + cells + slanted - 0.3 * self.wide
         height = self.top + len(frame.rows) * self.high + 2
         return element(
             "svg",

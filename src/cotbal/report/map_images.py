@@ -40,8 +40,12 @@ def _png(shades: Float[np.ndarray, "row column"]) -> str:
     indices = 1 + STEPS + np.rint(limited * STEPS)
     indices[np.isnan(shades)] = 0
     image = Image.fromarray(indices.astype(np.uint8))
-    image.putpalette([*UNKNOWN, *NEGATIVE * STEPS, *POSITIVE * (STEPS + 1)])
-    opacity = STRONGEST * np.abs(np.arange(-STEPS, STEPS + 1)) / STEPS
+    palette = [*UNKNOWN]
+    palette += NEGATIVE * STEPS
+    palette += POSITIVE * (STEPS + 1)
+    image.putpalette(palette)
+    steps = np.arange(-STEPS, STEPS + 1)
+    opacity = STRONGEST * np.abs(steps) / STEPS
     alpha = np.rint(255 * opacity).astype(np.uint8)
     file = io.BytesIO()
     image.save(file, "PNG", transparency=bytes([255, *alpha]))

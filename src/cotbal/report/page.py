@@ -288,7 +288,8 @@ def _ignored_settings(contents: Contents) -> str:
 
 def _recipe_text(recipe: Recipe) -> str:
     """The recipe without the folder that holds all data: its path on one machine is private."""
-    folder = os.path.commonpath([recipe.images, *(task.folder for task in recipe.mixture.tasks)])
+    folders = [task.folder for task in recipe.mixture.tasks]
+    folder = os.path.commonpath([recipe.images, *folders])
     if folder == os.path.dirname(folder):  # the root of the file system: there is no such folder
         return recipe.to_yaml()
     return recipe.to_yaml().replace(folder + os.sep, "").replace(folder, ".")

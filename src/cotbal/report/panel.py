@@ -19,6 +19,7 @@ import numpy as np
 from markupsafe import Markup
 
 from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.steering import method_for
 from cotbal.report.contents import Contents
 from cotbal.report.crowds import MANY
 from cotbal.report.responses import MAX_STEP, Frozen, Measured
@@ -92,7 +93,7 @@ def panel_of(contents: Contents, measured: Measured) -> Panel | None:
         return None
     if set(response.unmeasurable) >= set(response.scored):
         return None
-    presets = [_preset(frozen, response) for frozen in measured.predictions]
+    presets = [_preset(frozen, response, contents) for frozen in measured.predictions]
     known = [preset for preset in presets if preset is not None]
     start: dict[str, Any] = {"z": [0.0] * len(response.tasks), "floors": None}
     predictions = [_prediction(response, alone) for alone in np.eye(len(response.scored))]
@@ -177,14 +178,17 @@ def _scale(response: Response) -> float:
     return max(min(float(largest.max()), WIDEST * typical), 0.1)
 
 
-def _preset(frozen: Frozen, response: Response) -> tuple[str, dict[str, Any]] | None:
+def _preset(
+    frozen: Frozen, response: Response, contents: Contents
+) -> tuple[str, dict[str, Any]] | None:
     """The weights and floors of a prediction; None where it is about other tasks."""
     if set(frozen.weights) != set(response.tasks):
         return None
     weights = np.array([frozen.weights[unit] for unit in response.tasks])
     places = [_number(value) for value in doublings(weights)]
     floors = [frozen.floors.get(task) for task in response.scored]
-    return frozen.goal, {"z": places, "floors": floors}
+    command = _command_for_goal(contents, method_for(frozen.goal))
+    return frozen.goal, {"z": places, "floors": floors, "command": command}
 
 
 def _unit_of_task(contents: Contents, response: Response) -> dict[str, str | None]:
@@ -203,11 +207,26 @@ def _command(contents: Contents, measured: Measured) -> str:
     files = RunDir(contents.directory)
     if not files.recipe.exists():
         return ""
-    directory = _short(contents.directory)
     option = "--ratios" if measured.by_ratios else "--weights"
-    recipe = shlex.quote(f"{directory}/{files.recipe.name}")
-    out = shlex.quote(f"{directory}-steered")
-    return f"cotbal train {recipe} {option} weights.json --out {out}"
+    directory = _short(contents.directory)
+    return _train(directory, f"{option} weights.json", f"{directory}-steered")
+
+
+def _command_for_goal(contents: Contents, method: str) -> str:
+    """What trains with the weights that `cotbal steer` wrote for a goal, so that the report holds
+    the model against their prediction; empty where they cannot be trained with.
+    """
+    files = RunDir(contents.directory)
+    _, _, goal = method.partition(":")
+    if not (files.recipe.exists() and files.steered(goal).exists()):
+        return ""
+    directory = _short(contents.directory)
+    return _train(directory, f"--weighting {shlex.quote(method)}", directory)
+
+
+def _train(directory: str, options: str, out: str) -> str:
+    recipe = shlex.quote(f"{directory}/recipe.yaml")
+    return f"cotbal train {recipe} {options} --out {shlex.quote(out)}"
 
 
 def _short(directory: Path) -> str:

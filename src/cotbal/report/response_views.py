@@ -160,8 +160,10 @@ def check_plot(response: Response) -> Markup | None:
             continue
         share = number(100 * check.explained[i], 0)
         title = f"{task}: {share} % of the squared changes explained"
-        points = zip(check.predicted[:, i].tolist(), check.observed[:, i].tolist(), strict=True)
-        clouds.append(Cloud(title, tuple(points)))
+        predicted = check.predicted[:, i].tolist()
+        observed = check.observed[:, i].tolist()
+        points = tuple(zip(predicted, observed, strict=True))
+        clouds.append(Cloud(title, points))
     return scatter(clouds) if clouds else None
 
 

@@ -44,8 +44,11 @@ def scatter(clouds: Sequence[Cloud]) -> Markup:
     parts.append(element("line", x1=LEFT, x2=right, y1=bottom, y2=TOP, class_="whisker samples"))
     for cloud in clouds:
         # One path of dots: a line of no length with round ends is a dot.
-        dots = "".join(f"M{x(a):.1f} {y(b):.1f}h0" for a, b in cloud.points)
-        parts.append(element("path", element("title", cloud.title), d=dots, class_="dots"))
+        dots = ""
+        for predicted, observed in cloud.points:
+            dots += f"M{x(predicted):.1f} {y(observed):.1f}h0"
+        title = element("title", cloud.title)
+        parts.append(element("path", title, d=dots, class_="dots"))
     middle = LEFT + SIDE / 2
     parts.append(element("text", "predicted, %", x=middle, y=bottom + 36, class_="center muted"))
     turned = f"translate(12 {TOP + SIDE / 2}) rotate(-90)"

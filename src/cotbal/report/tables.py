@@ -197,9 +197,10 @@ def pairs_table(
         cell: text of the value in a row and a column.
     """
     rows = []
+    row_names, column_names = names
     for index in ends(values.ravel()):
         i, j = divmod(index, values.shape[1])
-        rows.append((names[0][i], names[1][j], cell(i, j)))
+        rows.append((row_names[i], column_names[j], cell(i, j)))
     note = f"The {END} largest and the {END} smallest of {count(np.isfinite(values).sum())} values."
     return Table(title, header, tuple(rows), words=frozenset({1}), note=note)
 
@@ -236,15 +237,19 @@ def _own_scores_table(contents: Contents, matrix: ScoreMatrix, own_runs: Sequenc
     rows = []
     for j, (task, run) in enumerate(zip(matrix.tasks, own_runs, strict=True)):
         first = _score_cell(matrix.values[0, j])
-        score = _score_cell(matrix.values[rows_of_runs[run], j]) if run in rows_of_runs else DASH
+        score = DASH
+        if run in rows_of_runs:
+            score = _score_cell(matrix.values[rows_of_runs[run], j])
         rows.append((task, first, Strong(score)))
     footer = _metric_rows(contents, matrix.tasks)
     header = ["task", matrix.runs[0], "own run"]
     if footer:
         header += [name for name, *_ in footer]
         columns = [cells for _, *cells in footer]
-        metrics = list(zip(*columns, strict=True))
-        rows = [(*row, *cells) for row, cells in zip(rows, metrics, strict=True)]
+        metrics = zip(*columns, strict=True)
+        of_scores, rows = rows, []
+        for row, cells in zip(of_scores, metrics, strict=True):
+            rows.append((*row, *cells))
     return Table(
         "Scores of every task in the first run and in its own; higher is better",
         tuple(header),

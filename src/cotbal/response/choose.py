@@ -121,7 +121,8 @@ def choose_weights(
         max_step=max_step,
     )
     z = _inside(problem, _solve(problem))
-    keep = _gain(problem, z).value - response.combined_error(z, _active(problem, z)) <= 0
+    error = response.combined_error(z, _active(problem, z))
+    keep = _gain(problem, z).value - error <= 0
     if keep:
         z = np.zeros_like(z)
     return _choice(problem, z, keep)

@@ -63,11 +63,11 @@ def _share_variance(response: Response, z: PerTask) -> Derivatives:
     )
     factor = (departure.error * response.curvature) ** 2
     products = np.einsum("si,sj->sij", first, first)
-    return (
-        factor * value**2,
-        2 * (factor * value)[:, None] * first,
-        2 * factor[:, None, None] * (products + value[:, None, None] * second),
-    )
+    variance = factor * value**2
+    gradient = 2 * (factor * value)[:, None] * first
+    curvature = products + value[:, None, None] * second
+    hessian = 2 * factor[:, None, None] * curvature
+    return variance, gradient, hessian
 
 
 def _coefficient_variance(response: Response, z: PerTask, departures: Derivatives) -> Derivatives:

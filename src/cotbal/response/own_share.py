@@ -72,8 +72,10 @@ def own_curvature(regression: Regression, is_own: ScoreTask, z: TrialTask) -> Ow
     curves = np.minimum(evidence.curve + steps, 0.0)
     shares = np.linspace(0, 1, GRID)[:, None]
     products = shares * curves
-    fit = evidence.moment * products - 0.5 * evidence.information * products**2
-    fit = fit - 0.5 * evidence.curve_information * (curves - evidence.curve) ** 2
+    fit = evidence.moment * products
+    fit = fit - 0.5 * evidence.information * products**2
+    distance = curves - evidence.curve
+    fit = fit - 0.5 * evidence.curve_information * distance**2
     likelihood = np.exp(fit - fit.max())
     likelihood /= likelihood.sum()
     share = (likelihood * shares).sum()
@@ -104,9 +106,11 @@ def _evidence(
     moments = (rest * changes).sum(axis=0)
     squares = (rest**2).sum(axis=0)
     is_informative = squares > NOTHING * (within**2).sum(axis=0)  # more than rounding
+    total = precision.sum()
+    informative = precision * is_informative
     return _Evidence(
-        curve=float(precision @ curves / precision.sum()),
-        curve_information=float(precision.sum() / inverse[-1, -1]),
-        moment=float(precision @ (is_informative * moments)),
-        information=float(precision @ (is_informative * squares)),
+        curve=float(precision @ curves / total),
+        curve_information=float(total / inverse[-1, -1]),
+        moment=float(informative @ moments),
+        information=float(informative @ squares),
     )

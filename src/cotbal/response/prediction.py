@@ -170,7 +170,9 @@ def _outcome(task: str, predictions: Mapping[str, Any], changes: Sequence[float]
         raise CotbalError(f"{task}: expected a change per training seed", "missing-outcome")
     entry = predictions[task]
     # Either training of a pair has the noise of one run.
-    variance = entry["standard_error"] ** 2 + 2 * entry["noise_of_one_run"] ** 2 / len(changes)
+    of_prediction = entry["standard_error"] ** 2
+    of_outcome = 2 * entry["noise_of_one_run"] ** 2 / len(changes)
+    variance = of_prediction + of_outcome
     half = t_quantile(UPPER, entry["freedom"]) * math.sqrt(variance)
     value = entry["value"]
     return Outcome(

@@ -39,7 +39,9 @@ def code_digest(*modules: ModuleType) -> str:
             waiting += imported
     digest = hashlib.sha256()
     for name in sorted(code):
-        digest.update(f"{name} {len(code[name])}\n".encode() + code[name])
+        content = code[name]
+        digest.update(f"{name} {len(content)}\n".encode())
+        digest.update(content)
     return digest.hexdigest()
 
 

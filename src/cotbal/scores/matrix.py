@@ -183,8 +183,8 @@ def mean_matrix(matrices: Sequence[ScoreMatrix]) -> ScoreMatrix:
         raise ScoresError(
             "expected the tables of all seeds to have the same runs; found others", "other-runs"
         )
-    rows = np.arange(len(matrices) * len(runs)).reshape(len(matrices), -1)
-    return row_means(runs, stacked(matrices), rows.T.tolist())
+    groups = [range(i, len(matrices) * len(runs), len(runs)) for i in range(len(runs))]
+    return row_means(runs, stacked(matrices), groups)
 
 
 def require_same_samples(matrices: Sequence[ScoreMatrix]) -> None:
@@ -282,7 +282,9 @@ def _read_json(path: Path) -> ScoreMatrix:
             f" samples); {error!r:.300}"
         ) from None
     sampled = set(matrix.samples)
-    is_repeated = len(set(runs)) < len(runs) or len(set(tasks)) < len(tasks)
+    has_repeated_run = len(set(runs)) < len(runs)
+    has_repeated_task = len(set(tasks)) < len(tasks)
+    is_repeated = has_repeated_run or has_repeated_task
     if is_repeated or sampled not in (set(), set(tasks)):
         raise ScoresError(
             f"{path}: expected every run and task once, and samples of all tasks or of none"
@@ -298,7 +300,8 @@ def _names(content: Any) -> tuple[str, ...]:
 
 def _samples(content: Mapping[str, Any], runs: int) -> Samples:
     given = np.array(content["clusters"])
-    if given.ndim != 1 or not np.issubdtype(given.dtype, np.integer) or (given < 0).any():
+    is_list_of_integers = given.ndim == 1 and np.issubdtype(given.dtype, np.integer)
+    if not is_list_of_integers or (given < 0).any():
         raise ValueError("clusters are a list of whole numbers from 0")
     # Room is made for every number up to the largest.
     clusters = np.unique(given, return_inverse=True)[1]

@@ -224,7 +224,8 @@ def checked(values: Float[np.ndarray, " task"], tasks: int) -> Float[np.ndarray,
     Raises:
         CotbalError: they are not one finite number of 0 or more per task.
     """
-    if np.shape(values) != (tasks,) or not (np.isfinite(values) & (values >= 0)).all():
+    is_valid = np.isfinite(values) & (values >= 0)
+    if np.shape(values) != (tasks,) or not is_valid.all():
         raise CotbalError(
             f"weighting: expected {tasks} finite weights of 0 or more; found"
             f" {', '.join(f'{value:g}' for value in np.ravel(values))}",
@@ -244,7 +245,9 @@ def ratio(
     newer: Float[np.ndarray, " task"], older: Float[np.ndarray, " task"]
 ) -> Float[np.ndarray, " task"]:
     """`newer / older`, at most `LARGEST_RATIO`; NaN where one is NaN, or where both are 0."""
-    known = ~np.isnan(newer) & ~np.isnan(older) & ((newer > 0) | (older > 0))
+    is_missing = np.isnan(newer) | np.isnan(older)
+    is_positive = (newer > 0) | (older > 0)
+    known = is_positive & ~is_missing
     high = newer >= LARGEST_RATIO * older  # also where `older` is 0, without dividing by it
     ratios = np.where(high, LARGEST_RATIO, newer / np.where(high, 1.0, older))
     return np.where(known, ratios, np.nan)

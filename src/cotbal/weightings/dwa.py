@@ -65,11 +65,15 @@ class DWA:
 
     def observe(self, losses: Float[np.ndarray, " task"], counts: Int[np.ndarray, " task"]) -> None:
         """Move both windows by a step."""
-        self._losses = np.vstack([self._losses, observed(losses, counts)])[-2 * self.window :]
-        if len(self._losses) == 2 * self.window:
-            older, newer = _mean(self._losses[: self.window]), _mean(self._losses[self.window :])
-            ratios = ratio(newer, older)
-            self._ratios = np.where(np.isnan(ratios), self._ratios, ratios)
+        both = 2 * self.window
+        steps = np.vstack([self._losses, observed(losses, counts)])
+        self._losses = steps[-both:]
+        if len(self._losses) < both:
+            return
+        older = _mean(self._losses[: self.window])
+        newer = _mean(self._losses[self.window :])
+        ratios = ratio(newer, older)
+        self._ratios = np.where(np.isnan(ratios), self._ratios, ratios)
 
     def state_dict(self) -> State:
         """The losses in the windows, and the last ratios."""

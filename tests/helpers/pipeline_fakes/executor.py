@@ -71,17 +71,12 @@ def _work(file: Path) -> None:
     append_jsonl(
         paths.training, {"step": 1, "epoch": 1.0, "loss": 1.0, "seconds": 2.0, **_losses(weights)}
     )
+    training = {"steps": 1, "records": records, "tokens": records, "self_check": None}
+    write_sealed(paths.trained, {**training, "seconds": 2.0, "checkpoint": None})
     seconds = {"training": 2.0, "generating": 1.0, "total": 3.0}
-    facts = {
-        "run": run["name"],
-        "seconds": seconds,
-        "steps": 1,
-        "records": records,
-        "tokens": records,
-        "threads": 1,
-    }
-    more = {"peak_memory_mib": 100, "versions": {"torch": "0"}, "self_check": None}
-    write_sealed(paths.outcome, {**facts, **more})
+    facts = {"run": run["name"], "seconds": seconds, "threads": 1}
+    more = {"peak_memory_mib": 100, "versions": {"torch": "0"}}
+    write_sealed(paths.outcome, {**training, **facts, **more})
     if log := os.environ.get("COTBAL_FAKE_LOG"):
         append_jsonl(Path(log), run["name"])
 

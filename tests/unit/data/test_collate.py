@@ -17,6 +17,7 @@ from cotbal.data.reading.record import Record, Turn
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
 from helpers.errors import raises
+from helpers.plain_rows import valid_tokens
 from helpers.tiny_vlm import BASE
 
 
@@ -92,7 +93,7 @@ def test_marked_answers_and_their_ends_carry_no_loss(collator: Collator) -> None
     ).all()
     labels = [collator.training([row])["labels"] for row in rows]
     counts = [int((one != IGNORED).sum()) for one in labels]
-    assert [collator.valid_tokens(row) for row in rows] == counts
+    assert [valid_tokens(collator, row) for row in rows] == counts
 
 
 def test_marks_need_one_span_per_answer(
@@ -132,7 +133,7 @@ def test_a_batch_without_images(collator: Collator) -> None:
 def test_valid_tokens_are_counted_without_images(collator: Collator) -> None:
     for one in (IMAGE, TEXT, TURNS, TWO, LATE):
         labels = collator.training([one])["labels"]
-        assert collator.valid_tokens(one) == int((labels != IGNORED).sum())
+        assert valid_tokens(collator, one) == int((labels != IGNORED).sum())
 
 
 def test_prompts_are_padded_on_the_left_and_end_where_the_answer_starts(collator: Collator) -> None:

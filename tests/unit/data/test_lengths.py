@@ -28,6 +28,7 @@ from cotbal.jobs.inputs import open_inputs, warnings
 from cotbal.loss import IGNORED
 from cotbal.recipe.recipe import Recipe, load_recipe
 from helpers.errors import names_all, raises
+from helpers.plain_rows import valid_tokens
 from helpers.tiny_families import FAMILIES, build
 from helpers.tiny_vlm import mixture
 
@@ -95,7 +96,7 @@ def batches(path: Path, task: str) -> list[list[int]]:
         made["input_ids"].tolist(),
         made["labels"].tolist(),
         prompt.tolist(),
-        [collator.valid_tokens(row)],
+        [valid_tokens(collator, row)],
     ]
 
 

@@ -18,6 +18,7 @@ from cotbal.loss import IGNORED
 from cotbal.training import vlm
 from helpers.errors import raises
 from helpers.further_families import FURTHER
+from helpers.plain_rows import valid_tokens
 from helpers.tiny_families import FAMILIES, build
 
 
@@ -46,8 +47,8 @@ def test_the_row_is_question_line_break_and_answer(processor: object, tmp_path: 
     unlearnt = replace(row.record, turns=(*turns[:2], replace(turns[2], loss=False)))
     silent = replace(row, record=unlearnt)
     labels = collator.training([row, silent])["labels"]
-    assert (labels != IGNORED).sum(dim=1).tolist() == [collator.valid_tokens(row), 0]
-    assert collator.valid_tokens(silent) == 0
+    assert (labels != IGNORED).sum(dim=1).tolist() == [valid_tokens(collator, row), 0]
+    assert valid_tokens(collator, silent) == 0
     prompt = collator.prompts([row])["input_ids"][0]
     assert ids[: len(prompt)].tolist() == prompt.tolist()
 

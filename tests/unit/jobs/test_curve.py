@@ -160,7 +160,7 @@ def test_probes_and_curve_leave_each_other_alone(recipe_path: Path) -> None:
     recipe = load_recipe(recipe_path, ("probes.optimization={learning_rate: 3.0e-3}",))
     prepared = pipeline.plan(recipe, RunDir(recipe_path.parent / "run"), ("ew", "cotbal"))
     root = prepared.root
-    result = pipeline.run(prepared, ("ew", "cotbal"), OPTIONS)
+    result = pipeline.run(prepared, OPTIONS)
     before = read_json(root.plan)["probe_share"]
     run_curve(plan_curve(recipe, root, FRACTIONS, True, (0,)), OPTIONS)
     assert read_json(root.plan)["probe_share"] == pytest.approx(before) == prepared.plan.probe_share

@@ -25,7 +25,7 @@ from helpers.pipeline_fakes import EXECUTOR
 @pytest.fixture
 def root(recipe_path: Path, tmp_path: Path) -> RunDir:
     root = RunDir(tmp_path / "run")
-    pipeline.run(prepared(recipe_path, root), ("ew", "cotbal"), Options(EXECUTOR))
+    pipeline.run(prepared(recipe_path, root), Options(EXECUTOR))
     return root
 
 
@@ -111,7 +111,7 @@ def test_a_removed_model_is_reported(recipe_path: Path, root: RunDir, model: Run
     shutil.rmtree(model.checkpoint)
     (remark,) = (line for line in prepared(recipe_path, root).warnings if "removed" in line)
     assert str(model.checkpoint) in remark
-    pipeline.run(prepared(recipe_path, root), ("ew", "cotbal"), Options(EXECUTOR))
+    pipeline.run(prepared(recipe_path, root), Options(EXECUTOR))
     with raises(RunError, "missing-checkpoint", model.checkpoint):
         train(recipe_path, root)
 

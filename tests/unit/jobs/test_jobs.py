@@ -122,11 +122,11 @@ def test_changed_runs_are_archived(recipe_path: Path, log: Path) -> None:
 
 
 def test_only_what_changed_is_made_again(recipe_path: Path, log: Path) -> None:
-    pipeline.run(job(recipe_path), ("cotbal",), OPTIONS)
+    pipeline.run(job(recipe_path), OPTIONS)
     log.unlink()
     file = recipe_path.parent / "chat_train.jsonl"
     file.write_text(file.read_text().replace("answer 3", "answer 33", 1))
-    pipeline.run(job(recipe_path), ("cotbal",), Options(executor=EXECUTOR, restart_changed=True))
+    pipeline.run(job(recipe_path), Options(executor=EXECUTOR, restart_changed=True))
     assert read_jsonl(log) == ["cotbal"]
 
 
@@ -184,7 +184,7 @@ def test_a_watcher_sees_every_job(recipe_path: Path, monkeypatch: pytest.MonkeyP
     pipeline.balance(job(recipe_path), options)
     assert seen == [(["mini"], PROBES[1:], 0), ("mini", True)]
     seen.clear()
-    pipeline.run(job(recipe_path, weightings=("ew", "cotbal")), ("ew", "cotbal"), options)
+    pipeline.run(job(recipe_path, weightings=("ew", "cotbal")), options)
     assert [entry[2] for entry in seen if len(entry) == 3] == [
         1,
         0,

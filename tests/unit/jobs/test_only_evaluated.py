@@ -87,7 +87,7 @@ def test_the_plan_has_the_base_checkpoint_and_names_the_task(recipe_path: Path) 
 
 
 def test_a_job_weighs_without_it_and_scores_it(recipe_path: Path) -> None:
-    result = pipeline.run(job(recipe_path, "ew", "cotbal"), ("ew", "cotbal"), OPTIONS)
+    result = pipeline.run(job(recipe_path, "ew", "cotbal"), OPTIONS)
     root = RunDir(recipe_path.parent / "run")
     assert tuple(result.weights) == TASKS
     assert read_scores(root.score_table).tasks == TASKS

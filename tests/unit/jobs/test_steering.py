@@ -116,6 +116,20 @@ def test_a_comparison_trains_trials_once_then_pairs_steered_and_equal_weights(
     assert "steer" in write_report(root.root).read_text()
 
 
+def test_steered_and_equal_weights_share_the_workers_once_trials_are_done(
+    recipe_path: Path, batches: list[list[str]], watched: Options
+) -> None:
+    tried(recipe_path)
+    run_comparison(comparison(recipe_path, "ew", "steer:vqa", seeds=(0, 1)), watched)
+    assert batches == [["ew", "steer:vqa", "ew, seed 1", "steer:vqa, seed 1"]]
+    recipe = load_recipe(recipe_path, [WHOLE])
+    batches.clear()
+    pipeline.run(
+        pipeline.plan(recipe, RunDir(recipe_path.parent / "run"), ("tla", "steer")), watched
+    )
+    assert batches == [["tla", "steer:mean"]]
+
+
 def test_without_outcomes_there_is_nothing_to_hold_a_prediction_against(recipe_path: Path) -> None:
     root = tried(recipe_path)
     steer(root, "ocr", GUARDED)
@@ -129,7 +143,7 @@ def test_run_trains_trials_in_place_of_probes(recipe_path: Path, log: Path) -> N
     recipe = load_recipe(recipe_path, [WHOLE])
     methods = ("ew", "steer:vqa")
     prepared = pipeline.plan(recipe, root, methods)
-    assert pipeline.run(prepared, methods, OPTIONS) is None
+    assert pipeline.run(prepared, OPTIONS) is None
     assert read_jsonl(log)[-1] == "steer:vqa"
     assert sorted(read_jsonl(log)) == sorted(["ew", "steer:vqa", *(f"trial:{k}" for k in range(8))])
     assert not root.weights.exists()

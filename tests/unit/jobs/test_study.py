@@ -121,9 +121,7 @@ def test_a_comparison_leaves_tables_that_overall_reads(recipe_path: Path, log: P
 
 def test_nothing_is_trained_twice(recipe_path: Path, log: Path) -> None:
     pipeline.run(
-        pipeline.plan(load_recipe(recipe_path), RunDir(recipe_path.parent / "run")),
-        ("cotbal",),
-        OPTIONS,
+        pipeline.plan(load_recipe(recipe_path), RunDir(recipe_path.parent / "run")), OPTIONS
     )
     run_comparison(comparison(recipe_path, methods=("ew", "cotbal")), OPTIONS)
     run_comparison(ablation(recipe_path), OPTIONS)
@@ -132,6 +130,18 @@ def test_nothing_is_trained_twice(recipe_path: Path, log: Path) -> None:
     assert done.count("full:ocr") == done.count("solo-mini:ocr") == 1
     assert done.count("mini") == 3, "its replicates have other seeds"
     assert done.count("cotbal") == done.count("ew") == done.count("solo:ocr") == 2, "once a seed"
+
+
+def test_all_models_share_the_workers_once_probes_are_done(
+    recipe_path: Path, batches: list[list[str]], watched: Options
+) -> None:
+    run_comparison(comparison(recipe_path, methods=("ew", "cotbal")), watched)
+    probes, models = batches
+    assert {"mini", "full:ocr", "ew"} < set(probes)
+    assert models == ["cotbal"], "its weights are those of the probes"
+    batches.clear()
+    run_comparison(comparison(recipe_path, methods=("tla", "cotbal"), seeds=(1,)), watched)
+    assert batches == [["tla, seed 1", "cotbal, seed 1"]]
 
 
 def test_an_interrupted_comparison_shows_what_is_there(

@@ -79,7 +79,7 @@ def test_final_runs_with_weights_share_the_machine_as_all_others_do(
 
     monkeypatch.setattr(executor, "run", noted)
     methods = ("ew", "cotbal", "igbv1")
-    pipeline.run(job(recipe_path, weightings=methods), methods, OPTIONS)
+    pipeline.run(job(recipe_path, weightings=methods), OPTIONS)
     (probes, early), (finals, late) = seen
     assert finals == {"cotbal"}
     assert {"mini", "ew"} <= probes
@@ -162,7 +162,7 @@ def test_run_does_it_all(
 ) -> None:
     monkeypatch.setenv("COTBAL_FAKE_LOG", str(tmp_path / "log.jsonl"))
     both = ("ew", "cotbal")
-    result = pipeline.run(job(recipe_path, weightings=both), both, OPTIONS)
+    result = pipeline.run(job(recipe_path, weightings=both), OPTIONS)
     page = write_report(recipe_path.parent / "run")
     done = read_jsonl(tmp_path / "log.jsonl")
     probes = ["mini", "mini", "mini", "full:ocr", "full:vqa", "full:count"]
@@ -175,7 +175,7 @@ def test_run_does_it_all(
         read_json(RunDir(recipe_path.parent / "run").final("cotbal").job)["weights"]["ocr"]
         == result.weights["ocr"]
     )
-    again = pipeline.run(job(recipe_path, weightings=both), both, OPTIONS)
+    again = pipeline.run(job(recipe_path, weightings=both), OPTIONS)
     assert again.weights == result.weights
     assert read_jsonl(tmp_path / "log.jsonl") == done
 
@@ -185,12 +185,12 @@ def test_the_same_weighting_twice_is_trained_once(
 ) -> None:
     monkeypatch.setenv("COTBAL_FAKE_LOG", str(tmp_path / "log.jsonl"))
     twice = ("ew", "ew")
-    pipeline.run(job(recipe_path, weightings=twice), twice, OPTIONS)
+    pipeline.run(job(recipe_path, weightings=twice), OPTIONS)
     assert read_jsonl(tmp_path / "log.jsonl").count("ew") == 1
 
 
 def test_a_second_final_training_does_not_hide_the_first(recipe_path: Path) -> None:
-    pipeline.run(job(recipe_path), ("cotbal",), OPTIONS)
+    pipeline.run(job(recipe_path), OPTIONS)
     pipeline.train(job(recipe_path, weightings=("tla",)), "tla", OPTIONS)
     assert states(recipe_path)["tla"] == "done"
     assert states(recipe_path)["cotbal"] == "done"

@@ -26,7 +26,7 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.verify import Verification, repair, verify
 from cotbal.recipe.recipe import load_recipe
 from cotbal.training.partial_checkpoints import mark_complete
-from helpers.errors import raises
+from helpers.errors import names_all, raises
 from helpers.pipeline_fakes import EXECUTOR, write_mixture
 
 RERUN = ("scores.csv", "balance.json", "weights.json", "recipe.yaml")
@@ -40,7 +40,7 @@ def run(home: Path) -> RunDir:
     root = RunDir(home / "run")
     recipe = load_recipe(home / "mixture" / "recipe.yaml")
     prepared = pipeline.plan(recipe, root, ("ew", "cotbal"))
-    pipeline.run(prepared, ("ew", "cotbal"), Options(EXECUTOR))
+    pipeline.run(prepared, Options(EXECUTOR))
     return root
 
 
@@ -176,6 +176,21 @@ def test_a_missing_file_is_named_and_made_again(home: Path, root: RunDir, file: 
     run(home)
     assert {name: (root.root / name).read_bytes() for name in RERUN} == before
     assert verify(root, step).differences == ()
+
+
+def test_missing_facts_of_a_finished_training_are_named(home: Path, root: RunDir) -> None:
+    """The run has its outcome, so no command writes them again."""
+    trained = root.final("ew").trained
+    trained.unlink()
+    checked, archived = repair(root, step)
+    assert archived == []
+    assert checked.differences == ()
+    (line,) = checked.unchecked
+    assert names_all(line, trained, "outcome.json")
+    root.final("ew").outcome.unlink()
+    run(home)
+    assert trained.exists()
+    assert verify(root, step).unchecked == ()
 
 
 def test_scores_with_a_digest_that_the_answers_contradict(root: RunDir) -> None:

@@ -305,6 +305,16 @@ def test_a_table_of_trials_alone_is_reported(trials_alone: RunDir) -> None:
     assert dict(page.data["tasks"]) == {task: task for task in TASKS}
 
 
+def test_weights_for_a_goal_are_trained_with_by_its_name(tmp_path: Path) -> None:
+    files = fake_run(tmp_path)
+    add_response(files, noisy_trials(TASKS), ["mean", TASKS[:2]])
+    files.steered("mean").unlink()
+    _, *goals = Scripts(write_report(files.root).read_text()).data["presets"]
+    commands = [preset["command"] for preset in goals]
+    method = f"steer:{'+'.join(TASKS[:2])}"
+    assert sorted(commands) == ["", f"cotbal train run/recipe.yaml --weighting {method} --out run"]
+
+
 def test_the_command_of_trials_with_other_ratios(tmp_path: Path) -> None:
     files = fake_run(tmp_path)
     add_response(files, noisy_trials(TASKS))

@@ -87,7 +87,8 @@ def _size(content: bytes, row: Row) -> tuple[int, int]:
 def _need_inside(row: Row, box: tuple[float, float, float, float], width: int, height: int) -> None:
     """A box that leaves its image would be measured in other units, or as corners."""
     x, y, w, h = box
-    if min(box) < 0 or x + w > width + 1 or y + h > height + 1:
+    right, bottom = x + w, y + h
+    if min(box) < 0 or right > width + 1 or bottom > height + 1:
         raise row.error(
             f"bbox: expected x, y, width and height inside an image of {width} x {height} pixels;"
             f" found {box}",

@@ -205,7 +205,8 @@ def _compare(row: Row, box: tuple[float, float, float, float]) -> None:
     version.
     """
     x1, y1, x2, y2 = row.box("bbox")
-    if abs(x2 - x1 - box[2]) > 1 or abs(y2 - y1 - box[3]) > 1:
+    wide, high = x2 - x1, y2 - y1
+    if abs(wide - box[2]) > 1 or abs(high - box[3]) > 1:
         raise row.error(
             f"expected bbox to hold the corners of the box {box} in raw_anns; found"
             f" {(x1, y1, x2, y2)}",

@@ -91,7 +91,8 @@ class Division:
                 held += sizes[group]
                 left -= sizes[group]
         if self._wanted and not left:
-            listed = ", ".join(f"{wanted:g} for {split}" for split, wanted in self._wanted.items())
+            parts = [f"{wanted:g} for {split}" for split, wanted in self._wanted.items()]
+            listed = ", ".join(parts)
             raise CotbalError(
                 f"{self._task}: expected records left to train on; all {total:,} records, with"
                 f" {len(sizes):,} groups of images, are held out ({listed}); hold out fewer with"

@@ -145,7 +145,8 @@ def task_name(text: str) -> str:
 
 
 def _data_files(paths: Iterable[Path]) -> list[Path]:
-    return once(p for p in paths if p.suffix.lower() in _ENDINGS and p.name not in _ABOUT)
+    others = [path for path in paths if path.name not in _ABOUT]
+    return once(path for path in others if path.suffix.lower() in _ENDINGS)
 
 
 def _task(title: str, files: list[_File], raw: Path) -> TaskFiles:

@@ -99,7 +99,9 @@ class Finder:
 
     def real(self, image: Any) -> str:
         """The resolved path of an image, the same for every name of it."""
-        return os.path.realpath(self.gallery.root / image) if isinstance(image, str) else str(image)
+        if not isinstance(image, str):
+            return str(image)
+        return os.path.realpath(self.gallery.root / image)
 
     def _among(
         self, folder: PurePosixPath, below: Iterable[str], names: Iterable[str]

@@ -159,7 +159,9 @@ def run_judging(
         replies = Replies(answers.judgements)
         budget.spent = replies.used(judge.model)  # another command may have run since the plan
         Session(access, replies, budget, concurrency, step).settle(judging.requests)
-        results = {s.name: judged(s.pairs, judge, replies, s.name) for s in answers.sets}
+        results = {}
+        for s in answers.sets:
+            results[s.name] = judged(s.pairs, judge, replies, s.name)
         for of_set in answers.sets:
             content = of_set.read_scores()
             content["metrics"][METRIC] = results[of_set.name].entry(judge)

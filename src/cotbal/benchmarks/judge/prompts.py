@@ -46,8 +46,11 @@ class Prompt:
         """
         filled = {**fields, "rule": self._rule(category)}
         user = _FIELD.sub(lambda match: filled[match[1]], self.user)
-        system = [{"role": "system", "content": self.system}] if self.system else []
-        return [*system, {"role": "user", "content": user}]
+        messages = []
+        if self.system:
+            messages.append({"role": "system", "content": self.system})
+        messages.append({"role": "user", "content": user})
+        return messages
 
     def _rule(self, category: str) -> str:
         if "{rule}" not in self.user:

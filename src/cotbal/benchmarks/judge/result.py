@@ -95,7 +95,8 @@ def judged(pairs: Sequence[Pair], judge: Judge, replies: Replies, source: str) -
     Raises:
         RunError: none of them has ratings.
     """
-    answers, references = np.full(len(pairs), np.nan), np.full(len(pairs), np.nan)
+    answers = np.full(len(pairs), np.nan)
+    references = np.full(len(pairs), np.nan)
     for i, pair in enumerate(pairs):
         requests = judge.requests(pair)
         ratings = [r for r in map(replies.ratings, requests) if r is not None]

@@ -79,7 +79,8 @@ def _rows(adapter: _Adapter, files: Files, job: Job) -> Iterator[Row]:
     instructions = _texts(files["instructions"][0])
     classes = _classes(files["classes"][0]) if "classes" in files else ()
     for number, (where, raw) in enumerate(json_lines(path, job.progress)):
-        line = _Line(raw, where, f"{path.parent.name} {path.name} {number}", classes, job)
+        stream = f"{path.parent.name} {path.name} {number}"
+        line = _Line(raw, where, stream, classes, job)
         for part, (inputs, images, outputs) in enumerate(adapter(line)):
             (instruction,) = line.draw(instructions, 1, f"instruction {part}")
             columns = (instruction, inputs, images, outputs)
@@ -127,7 +128,8 @@ def _coco(line: _Line) -> Iterator[Made]:
 def _coco_goi(line: _Line) -> Iterator[Made]:
     """The question is in the first line of the input, an option in each of the others."""
     row = line.row("input", "outputs", "image_str")
-    question, *names = (text.strip() for text in row.text("input").strip().splitlines())
+    lines = row.text("input").strip().splitlines()
+    question, *names = [line.strip() for line in lines]
     right = row.text("outputs").strip().removesuffix(".")
     others = {name for name in names if name and name != right}
     options, answer = _lettered(line, right, line.draw(others, _OTHERS, "options"))

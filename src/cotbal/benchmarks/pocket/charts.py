@@ -79,7 +79,8 @@ def render_chart(chart: Chart) -> Image.Image:
     for value in (50, 100):
         pen.line((0, _y(value), SIDE, _y(value)), fill=(200, 200, 200))
     for bar, box in zip(chart.bars, bar_boxes(chart), strict=True):
-        pen.rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill=BAR_COLOURS[bar.colour])
+        left, top, right, bottom = box
+        pen.rectangle((left, top, right - 1, bottom - 1), fill=BAR_COLOURS[bar.colour])
     pen.line((0, FLOOR, SIDE, FLOOR), fill=(90, 90, 90))
     return image
 
@@ -103,7 +104,8 @@ def _apart(rng: Random, rows: list[tuple[str, float]]) -> list[tuple[str, float]
         by_ten.setdefault(round(value / 10), []).append((country, value))
     if len(by_ten) < BARS:
         return None
-    return [rng.choice(by_ten[ten]) for ten in rng.sample(sorted(by_ten), BARS)]
+    tens = rng.sample(sorted(by_ten), BARS)
+    return [rng.choice(by_ten[ten]) for ten in tens]
 
 
 @cache
@@ -115,7 +117,8 @@ def _table(measure: str) -> dict[int, list[tuple[str, float]]]:
     table: dict[int, list[tuple[str, float]]] = {}
     for row in gapminder_rows():
         value = float(row[column]) / unit
-        if 5 < value < 100 and abs(value - round(value / 10) * 10) <= READABLE:
+        nearest = round(value / 10) * 10
+        if 5 < value < 100 and abs(value - nearest) <= READABLE:
             table.setdefault(int(row["year"]), []).append((row["country"], value))
     return table
 

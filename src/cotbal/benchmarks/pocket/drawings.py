@@ -76,7 +76,9 @@ DRAWINGS: dict[str, dict[str, str]] = {
         "bell": "1F514",
     },
 }
-KIND_OF: dict[str, str] = {name: kind for kind, names in DRAWINGS.items() for name in names}
+KIND_OF: dict[str, str] = {}
+for _kind, _names in DRAWINGS.items():
+    KIND_OF |= dict.fromkeys(_names, _kind)
 NAMES: tuple[str, ...] = tuple(KIND_OF)
 
 BACKGROUNDS: dict[str, tuple[int, int, int]] = {
@@ -109,7 +111,8 @@ class Placed:
     @property
     def center(self) -> tuple[float, float]:
         """The middle of the box, (x, y)."""
-        return (self.box[0] + self.box[2]) / 2, (self.box[1] + self.box[3]) / 2
+        left, top, right, bottom = self.box
+        return (left + right) / 2, (top + bottom) / 2
 
 
 def package_folder(package: str) -> Path:
@@ -127,7 +130,9 @@ def drawing(name: str, longest: int) -> Image.Image:
     """The drawing `name` as RGBA, cropped to what is visible, its longest side `longest` pixels."""
     full = _full_drawing(name)
     scale = longest / max(full.size)
-    size = (max(1, round(full.width * scale)), max(1, round(full.height * scale)))
+    width = max(1, round(full.width * scale))
+    height = max(1, round(full.height * scale))
+    size = (width, height)
     return full.resize(size, Image.Resampling.LANCZOS)
 
 

@@ -51,7 +51,8 @@ def with_wrong_answers(records: list[Record], count: int, rng: Random) -> list[R
     """The records, `count` of them with the answer of another one of these."""
     chosen = rng.sample(range(len(records)), count)
     changed = list(records)
-    for index, other in zip(chosen, [*chosen[1:], *chosen[:1]], strict=True):
+    following = [*chosen[1:], *chosen[:1]]
+    for index, other in zip(chosen, following, strict=True):
         question, _ = records[index]["conversations"]
         _, answer = records[other]["conversations"]
         changed[index] = {**records[index], "conversations": [question, answer]}

@@ -83,13 +83,17 @@ def _drawn(
     images: Path, split: str, count: int, seed: int, mix: Mapping[str, TaskData]
 ) -> dict[str, list[Record]]:
     """Draw the images and return a record of every visual task and image."""
-    asks = {task.name: mix.get(task.name, TaskData()).ask or task.ask for task in VISUAL_TASKS}
+    asks = {}
+    for task in VISUAL_TASKS:
+        data = mix.get(task.name, TaskData())
+        asks[task.name] = data.ask or task.ask
     records: dict[str, list[Record]] = {task.name: [] for task in VISUAL_TASKS}
     (images / split).mkdir(parents=True, exist_ok=True)
     for source, (draw, render) in SOURCES.items():
         for index in range(count):
             stream = f"pocket/{seed}/{split}/{source}/{index}"
-            shown, image = draw(Random(stream)), f"{split}/{source}_{index:06d}.png"
+            shown = draw(Random(stream))
+            image = f"{split}/{source}_{index:06d}.png"
             render(shown).save(images / image, compress_level=1)
             for task in VISUAL_TASKS:
                 if task.source == source:

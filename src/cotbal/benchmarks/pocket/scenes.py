@@ -109,7 +109,8 @@ def _place(rng: Random, names: list[str]) -> list[Placed] | None:
         sprite = drawing(name, rng.randint(*(BIG if big else SMALL)))
         left = rng.randint(1, SIDE - 1 - sprite.width)
         top = rng.randint(1, SIDE - 1 - sprite.height)
-        new = Placed(name, (left, top, left + sprite.width, top + sprite.height), big)
+        right, bottom = left + sprite.width, top + sprite.height
+        new = Placed(name, (left, top, right, bottom), big)
         if not all(_apart(new, old) and _clear(new, old) for old in placed):
             return None
         placed.append(new)
@@ -131,4 +132,6 @@ def _clear(first: Placed, second: Placed) -> bool:
 
 def _offset(first: Placed, second: Placed) -> tuple[float, float]:
     """From the centre of `second` to that of `first`, in pixels."""
-    return first.center[0] - second.center[0], first.center[1] - second.center[1]
+    x, y = first.center
+    other_x, other_y = second.center
+    return x - other_x, y - other_y

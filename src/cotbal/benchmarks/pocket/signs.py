@@ -97,9 +97,10 @@ def _letter_boxes(
     highest = min(_letter_extent(package, size, letter)[1] for letter in word)
     for letter in word:
         left, top, right, bottom = _letter_extent(package, size, letter)
+        width, height = right - left, bottom - top
         y = base + top - highest
-        boxes.append((x, y, x + right - left, y + bottom - top))
-        x += right - left + 1
+        boxes.append((x, y, x + width, y + height))
+        x += width + 1
     return tuple(boxes)
 
 

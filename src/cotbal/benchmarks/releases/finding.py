@@ -36,7 +36,10 @@ def _matching(folder: Path, pattern: str, flag: re.RegexFlag) -> list[Path]:
 def once(paths: Iterable[Path]) -> list[Path]:
     """The paths by name; of those that are one entry of one directory, behind links, the first."""
     ordered = sorted(paths, reverse=True)
-    return sorted({(os.path.realpath(path.parent), path.name): path for path in ordered}.values())
+    distinct = {}
+    for path in ordered:
+        distinct[os.path.realpath(path.parent), path.name] = path
+    return sorted(distinct.values())
 
 
 def files_below(folder: Path) -> Iterator[Path]:

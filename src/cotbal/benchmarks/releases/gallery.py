@@ -150,4 +150,7 @@ def coco_2014(gallery: Gallery, image_id: int, split: str) -> str:
     new = [f"coco/{folder}/{image_id:012d}.jpg" for folder in folders]
     old = f"coco/{split}/COCO_{split}_{image_id:012d}.jpg"
     absent = new[0] if split == "train2014" else old
-    return next((name for name in (*new, old) if gallery.has(name)), absent)
+    for name in (*new, old):
+        if gallery.has(name):
+            return name
+    return absent

@@ -34,7 +34,8 @@ CAPTION_BATCH, CAPTION_RATE = 16, 1e-3
 TEMPERATURE = 0.07
 PROBES = 100
 # how often each kind of image is shown
-KINDS = ("portrait",) * 4 + ("pair",) * 3 + ("chart",) * 2 + ("sign",) * 2
+SHARES = {"portrait": 4, "pair": 3, "chart": 2, "sign": 2}
+KINDS = tuple(chain.from_iterable([kind] * share for kind, share in SHARES.items()))
 KEEP_EVERY = 25
 
 

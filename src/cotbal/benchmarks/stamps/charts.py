@@ -76,7 +76,10 @@ def gapminder_tables(table: list[dict[str, object]]) -> list[Table]:
     for key, measure in measures.items():
         for year in years:
             of_year = [row for row in table if str(row["year"]) == year]
-            tables.append((measure, {str(r["country"]): float(str(r[key])) for r in of_year}))
+            values: dict[str, float] = {}
+            for row in of_year:
+                values[str(row["country"])] = float(str(row[key]))
+            tables.append((measure, values))
     return tables
 
 
@@ -106,9 +109,12 @@ def draw_numbers(tables: list[Table], rng: random.Random) -> Chart:
         labels = rng.sample(sorted(table), min(BARS, len(table)))
         values = [table[label] for label in labels]
         ordered = sorted(values)
-        if all(high - low >= MIN_GAP * ordered[-1] for low, high in pairwise(ordered)):
+        gap = MIN_GAP * ordered[-1]
+        if all(high - low >= gap for low, high in pairwise(ordered)):
             colours = tuple(rng.sample(sorted(COLOURS), len(labels)))
-            top = 100.0 if measure == "life expectancy" else ordered[-1] * rng.uniform(1.05, 1.5)
+            top = 100.0
+            if measure != "life expectancy":
+                top = ordered[-1] * rng.uniform(1.05, 1.5)
             return Chart(measure, tuple(labels), tuple(values), colours, top)
 
 
@@ -138,7 +144,8 @@ def draw_chart(chart: Chart, font: Path, rng: random.Random) -> Image.Image:
     pen.text((6, 3), chart.measure, fill="black", font=ImageFont.truetype(str(font), 13))
     for line in range(11):
         y = BOTTOM - HEIGHT * line // 10
-        pen.line((6, y, SIDE - 6, y), fill="#888888" if line in (0, 5, 10) else "#d8d8d8")
+        colour = "#888888" if line in (0, 5, 10) else "#d8d8d8"
+        pen.line((6, y, SIDE - 6, y), fill=colour)
     for bar, colour in zip(bars(chart), chart.colours, strict=True):
         pen.rectangle(bar, fill=COLOURS[colour])
     return image
@@ -147,7 +154,10 @@ def draw_chart(chart: Chart, font: Path, rng: random.Random) -> Image.Image:
 def bars(chart: Chart) -> list[Box]:
     """Where the bars of a chart are, in pixels, from left to right."""
     width = (SIDE - 24) // len(chart.values)
-    return [
-        (14 + at * width, BOTTOM - round(HEIGHT * value / chart.top), 4 + (at + 1) * width, BOTTOM)
-        for at, value in enumerate(chart.values)
-    ]
+    boxes = []
+    left = 14
+    for value in chart.values:
+        height = round(HEIGHT * value / chart.top)
+        boxes.append((left, BOTTOM - height, left + width - 10, BOTTOM))
+        left += width
+    return boxes

@@ -32,7 +32,8 @@ def corpus_pairs(corpus: Path) -> list[tuple[str, str]]:
     for name in FILES:
         document = load_yaml(next(corpus.rglob(f"english/{name}.yml")).read_text(encoding="utf-8"))
         for turns in document["conversations"]:
-            question, answer = str(turns[0]).strip(), str(turns[1]).strip()
+            question = str(turns[0]).strip()
+            answer = str(turns[1]).strip()
             if question.endswith("?") and 0 < len(answer.split()) <= MAX_ANSWER_WORDS:
                 pairs.setdefault(question, answer)
     return sorted(pairs.items())

@@ -56,7 +56,8 @@ def paste(scene: Image.Image, thing: Thing, cell: str, rng: random.Random) -> Pl
     x = column * half + rng.randint(0, half - shape.width)
     y = row * half + rng.randint(0, half - shape.height)
     scene.paste(shape, (x, y), shape)
-    return Placed(thing, hundredths((x, y, x + shape.width, y + shape.height)), cell)
+    box = hundredths((x, y, x + shape.width, y + shape.height))
+    return Placed(thing, box, cell)
 
 
 def scene_of(

@@ -73,7 +73,8 @@ def draft_chart(world: World, split: str, rng: random.Random) -> Draft:
     """The colours of the bars from left to right, and the highest of them."""
     chart = charts.draw_numbers(world.tables[split], rng)
     boxes = [hundredths(bar) for bar in charts.bars(chart)]
-    highest = chart.colours[chart.values.index(max(chart.values))]
+    at = chart.values.index(max(chart.values))
+    highest = chart.colours[at]
     caption = f"bars in {', '.join(chart.colours)}, and {highest} is the highest"
     image = charts.draw_chart(chart, world.fonts[0], rng)
     return Draft(image, tuple(zip(chart.colours, boxes, strict=True)), caption)

@@ -40,9 +40,11 @@ def draw_sign(word: str, ground: Path, fonts: list[Path], rng: random.Random) ->
     left, top, right, bottom = font.getbbox(text)
     middle = SIDE // 2 + rng.randint(-8, 8)
     pen = ImageDraw.Draw(scene)
-    pen.rectangle((4, middle - 44, SIDE - 4, middle + 44), fill=plate, outline=ink, width=2)
-    x = (SIDE - (right - left)) / 2 - left + rng.randint(-3, 3)
-    y = middle - (bottom - top) / 2 - top
+    box = (4, middle - 44, SIDE - 4, middle + 44)
+    pen.rectangle(box, fill=plate, outline=ink, width=2)
+    width, height = right - left, bottom - top
+    x = (SIDE - width) / 2 - left + rng.randint(-3, 3)
+    y = middle - height / 2 - top
     pen.text((x, y), text, fill=ink, font=font)
     return scene
 

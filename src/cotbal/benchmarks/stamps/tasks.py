@@ -91,7 +91,8 @@ def relation_vqa(world: World, split: str, rng: random.Random) -> Example:
     image, placed = two_things(world.things[split], world.grounds[split], rng)
     one, other = placed if rng.random() < 0.5 else placed[::-1]
     cell, other_cell = CELLS[one.cell], CELLS[other.cell]
-    axis = rng.choice([axis for axis in (0, 1) if cell[axis] != other_cell[axis]])
+    apart = [axis for axis in (0, 1) if cell[axis] != other_cell[axis]]
+    axis = rng.choice(apart)
     word = 0 if cell[axis] < other_cell[axis] else 1
     if rng.random() < 0.5:
         question = f"What kind of thing is {SIDES[axis][word]}?"

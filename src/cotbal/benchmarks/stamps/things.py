@@ -242,7 +242,8 @@ def grounds(photos: Path, seed: int) -> dict[str, list[Path]]:
     paths = photos.rglob("*.webp")
     order = sorted(path for path in paths if _is_ground(path.relative_to(photos)))
     random.Random(seed).shuffle(order)
-    first, second = len(order) * 7 // 10, len(order) * 85 // 100
+    first = len(order) * 7 // 10
+    second = len(order) * 85 // 100
     return {"train": order[:first], "validation": order[first:second], "test": order[second:]}
 
 

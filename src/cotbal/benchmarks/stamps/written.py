@@ -47,8 +47,8 @@ def licences_text() -> str:
         " `cache/photos`.\n\n| package | version | from | content | licence and authors | sha256"
         " |\n|---|---|---|---|---|---|\n"
     )
-    rows = [
-        f"| {p.name} | {p.version} | {p.client} | {p.content} | {p.licence} | `{p.sha256}` |"
-        for p in (*MIXTURE_PACKAGES, *MODEL_PACKAGES)
-    ]
+    rows = []
+    for package in (*MIXTURE_PACKAGES, *MODEL_PACKAGES):
+        about = f"{package.version} | {package.client} | {package.content} | {package.licence}"
+        rows.append(f"| {package.name} | {about} | `{package.sha256}` |")
     return head + "\n".join(rows) + "\n"

@@ -275,5 +275,6 @@ def _failure(outcome: Outcome, work: Work, todo: Plan, report: Callable[[str], N
         done = finish(work.cell, work.identity, todo.how.limit is None)
     except CotbalError as error:
         return f"{outcome.job.name}: {error}\n{log_tail(work.cell.log)}"
-    report(f"{outcome.job.name}: {done['value']:.2f} after {outcome.seconds / 60:.1f} min")
+    minutes = outcome.seconds / 60
+    report(f"{outcome.job.name}: {done['value']:.2f} after {minutes:.1f} min")
     return None

@@ -46,10 +46,14 @@ def mean_f1(benchmarks: Sequence[Benchmark]) -> Reading:
 
     The metric of lmms-eval asks for the bare word and pools the sets.
     """
-    rows = [(row, benchmark) for benchmark in benchmarks for row in _rows(benchmark)]
-    answers = [str(_field(row, "filtered_resps", benchmark)) for row, benchmark in rows]
-    references = [[str(_field(row, "target", benchmark))] for row, benchmark in rows]
-    details = [{"details": {"category": benchmark.name}} for _, benchmark in rows]
+    answers = []
+    references = []
+    details = []
+    for benchmark in benchmarks:
+        for row in _rows(benchmark):
+            answers.append(str(_field(row, "filtered_resps", benchmark)))
+            references.append([str(_field(row, "target", benchmark))])
+            details.append({"details": {"category": benchmark.name}})
     return Reading(100 * measure("pope_f1", answers, references, details).score)
 
 

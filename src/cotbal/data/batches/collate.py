@@ -96,12 +96,16 @@ class Collator:
         rendered = [self._rendered(row) for row in rows]
         opened = [self.opened(row.record) for row in rows]
         batch = self._tokens(rows, [r.text for r in rendered], opened, "right")
-        labels, ends = torch.full_like(batch["input_ids"], IGNORED), []
+        padded = batch["input_ids"]
+        labels = torch.full_like(padded, IGNORED)
+        ends = []
         for i, (row, text) in enumerate(zip(rows, rendered, strict=True)):
-            ids = batch["input_ids"][i][batch["attention_mask"][i].bool()]
+            is_token = batch["attention_mask"][i].bool()
+            ids = padded[i][is_token]
             for start, stop in self._assistant_positions(row, text, ids):
-                labels[i, start:stop] = batch["input_ids"][i, start:stop]
-            ends.append(self._end_of_images(text, len(ids)) if len(ids) > self.max_length else 0)
+                labels[i, start:stop] = padded[i, start:stop]
+            is_cut = len(ids) > self.max_length
+            ends.append(self._end_of_images(text, len(ids)) if is_cut else 0)
         batch["labels"] = labels
         return cut(batch, rows, ends, self.max_length)
 
@@ -138,10 +142,6 @@ class Collator:
             return [self.recent.open(resolve(self.images, name)) for name in record.images]
         except DataError as error:
             raise DataError(f"record {record.number} ({record.id}): {error}", error.code) from None
-
-    def valid_tokens(self, row: Row) -> int:
-        """Number of tokens of a row that carry loss, found without opening its images."""
-        return sum(stop - start for start, stop in self.plain(row)[1])
 
     def _rendered(self, row: Row) -> Rendered:
         """The conversation, with the spans of the answers that carry loss."""
@@ -217,7 +217,10 @@ class Collator:
         expanded.
         """
         plain, _ = self._unexpanded(text)
-        return length - plain[::-1].index(self.placeholder) if self.placeholder in plain else 0
+        if self.placeholder not in plain:
+            return 0
+        behind = plain[::-1].index(self.placeholder)
+        return length - behind
 
     def _assistant_positions(self, row: Row, text: Rendered, ids: Tensor) -> list[Range]:
         """Ranges of the assistant's tokens in the expanded row.
@@ -232,19 +235,20 @@ class Collator:
         plain, ranges = self._unexpanded(text)
         if any(IMAGE in turn.text for turn in row.record.turns[first_answer:]):
             moved = aligned(plain, ranges, ids.tolist(), self.placeholder)
-            agree, ranges = len(moved) == sum(start < stop for start, stop in ranges), moved
+            agree = len(moved) == sum(start < stop for start, stop in ranges)
         else:
-            tail = len(plain) - min((r[0] for r in ranges if r[0] < r[1]), default=len(plain))
+            filled = [(start, stop) for start, stop in ranges if start < stop]
+            first = min((start for start, _ in filled), default=len(plain))
             shift = len(ids) - len(plain)
-            agree = ids[len(ids) - tail :].tolist() == plain[len(plain) - tail :]
-            ranges = [(start + shift, stop + shift) for start, stop in ranges if start < stop]
+            agree = ids[first + shift :].tolist() == plain[first:]
+            moved = [(start + shift, stop + shift) for start, stop in filled]
         if not agree:
             raise DataError(
                 f"record {row.record.number} ({row.record.id}): the processor changes the text"
                 " behind the last image, so the assistant's words cannot be found",
                 "model-not-supported",
             )
-        return ranges
+        return moved
 
 
 def _covering(span: tuple[int, int], offsets: Sequence[Sequence[int]]) -> Range:
@@ -281,11 +285,12 @@ def aligned(
         inside = [one for one in ranges if start <= one[0] < one[1] <= stop]
         if not inside:
             continue
-        shift = _shift(plain[: inside[-1][1]], range(start, inside[0][0] + 1), ids, behind)
+        first, last = inside[0][0], inside[-1][1]
+        shift = _shift(plain[:last], range(start, first + 1), ids, behind)
         if shift is None:
             break
         moved += [(a + shift, b + shift) for a, b in inside]
-        behind = inside[-1][1] + shift
+        behind = last + shift
     return moved
 
 
@@ -303,7 +308,8 @@ def _shift(plain: list[int], firsts: range, ids: list[int], behind: int) -> int 
 
 def _pieces(plain: list[int], placeholder: int) -> list[Range]:
     """Ranges of tokens between placeholders."""
-    borders = [-1, *(i for i, token in enumerate(plain) if token == placeholder), len(plain)]
+    images = [i for i, token in enumerate(plain) if token == placeholder]
+    borders = [-1, *images, len(plain)]
     return [(a + 1, b) for a, b in pairwise(borders)]
 
 

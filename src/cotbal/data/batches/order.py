@@ -88,9 +88,9 @@ class Mixed(Dataset[dict[str, Any]]):
         """About `count` rows from all over the run, one with images first and one without last,
         if there are any.
         """
-        seen = [self[int(i)] for i in np.unique(np.linspace(0, len(self) - 1, SEEN).astype(int))]
+        seen = [self[i] for i in _evenly(len(self), SEEN)]
         seen.sort(key=lambda item: not item["row"].record.images)
-        return [seen[int(i)] for i in np.unique(np.linspace(0, len(seen) - 1, count).astype(int))]
+        return [seen[i] for i in _evenly(len(seen), count)]
 
     def with_image(self) -> dict[str, Any] | None:
         """A short row about one image of the run; None where there are none."""
@@ -106,3 +106,10 @@ class Mixed(Dataset[dict[str, Any]]):
         part, record = self.places[index]
         task, records, _, instruction = self.parts[part]
         return {"row": Row(records[record], task, instruction), "task": task}
+
+
+def _evenly(size: int, count: int) -> list[int]:
+    """Indices of at most `count` rows out of `size`, from the first to the last."""
+    positions = np.linspace(0, size - 1, count)
+    indices: list[int] = np.unique(positions.astype(int)).tolist()
+    return indices

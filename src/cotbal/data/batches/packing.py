@@ -67,12 +67,15 @@ def pack(batch: Batch, length: int | None, padding: int) -> Batch:
     if "task_ids" in batch:
         tokens["task_ids"] = batch["task_ids"][:, None].expand(shape)
     fill = {"input_ids": padding, "labels": IGNORED}
-    joined = {key: _join(value, kept, groups, fill.get(key, 0)) for key, value in tokens.items()}
+    joined = {}
+    for key, value in tokens.items():
+        joined[key] = _join(value, kept, groups, fill.get(key, 0))
     starts = _starts(kept, groups)
     joined["labels"] = joined["labels"].masked_fill(starts, IGNORED)
     others = {key: batch[key] for key in IMAGES if key in batch}
     if "task_ids" in batch:
-        others[MASKED_ROWS] = int((~predicting(batch["labels"]).any(dim=1)).sum())
+        has_loss = predicting(batch["labels"]).any(dim=1)
+        others[MASKED_ROWS] = int((~has_loss).sum())
     return {**joined, "position_ids": _positions(starts), "use_cache": False, **others}
 
 
@@ -114,7 +117,8 @@ def _join(
 ) -> Tensor:
     rows = []
     for group in groups:
-        rows.append(torch.cat([values[row][kept[row]] for row in group]))
+        parts = [values[row][kept[row]] for row in group]
+        rows.append(torch.cat(parts))
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=fill)
 
 

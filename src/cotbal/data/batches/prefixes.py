@@ -66,12 +66,13 @@ def prompts(collator: Collator, rows: Sequence[Row]) -> list[Prompt]:
     """The rows with their prompts as text."""
     known: dict[str, list[int]] = defaultdict(list)
     for row in rows:
-        known[row.task].append(len((row.record.references or ("",))[0]))
+        references = row.record.references or ("",)
+        known[row.task].append(len(references[0]))
     expected = {task: mean(lengths) for task, lengths in known.items()}
-    asked: list[Prompt] = []
-    for index, row in enumerate(rows):
+    asked = []
+    for i, row in enumerate(rows):
         text = collator.prompt(row)
-        asked.append(Prompt(index, row, text, expected[row.task]))
+        asked.append(Prompt(i, row, text, expected[row.task]))
     return asked
 
 
@@ -127,7 +128,7 @@ def prefixed(collator: Collator, wave: Sequence[Group]) -> Prefixed | None:
 
 def _unpadded(batch: Batch) -> list[list[int]] | None:
     """The token ids of every row; None if positions have more than an id."""
-    ids, mask = (batch[name] for name in TOKENS)
+    ids, mask = batch["input_ids"], batch["attention_mask"]
     others = (value for name, value in batch.items() if name not in TOKENS)
     if any(by_position(value, ids.shape) for value in others):
         return None
@@ -137,7 +138,11 @@ def _unpadded(batch: Batch) -> list[list[int]] | None:
 def _behind_images(collator: Collator, asked: Sequence[Prompt]) -> list[list[int]]:
     """Token ids behind the last image; a processor changes nothing there."""
     plain = collator.unexpanded([prompt.text for prompt in asked])
-    return [ids[len(ids) - ids[::-1].index(collator.placeholder) :] for ids in plain]
+    tails = []
+    for ids in plain:
+        behind = ids[::-1].index(collator.placeholder)
+        tails.append(ids[len(ids) - behind :])
+    return tails
 
 
 def _heads(expanded: list[list[int]], tails: list[list[int]]) -> list[list[int]] | None:

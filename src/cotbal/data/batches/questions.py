@@ -80,9 +80,11 @@ def _need_like_rows(files: Sequence[Records], processor: str) -> None:
     (Mllama).
     """
     counts = [records.image_counts() for records in files]
-    if any(count.any() for count in counts) and not all(count.all() for count in counts):
-        records, count = next((r, c) for r, c in zip(files, counts, strict=True) if not c.all())
-        first = records[int((count == 0).nonzero()[0][0])]
+    some = any(count.any() for count in counts)
+    if some and not all(count.all() for count in counts):
+        without = next(i for i, count in enumerate(counts) if not count.all())
+        records = files[without]
+        first = records[int(counts[without].argmin())]
         raise DataError(
             f"{records.source}, record {first.number} ({first.id}) has no image: with {processor}"
             " the loss of a record without an image depends on its neighbours; train on images"
@@ -101,8 +103,14 @@ class QuestionCollator(Collator):
         """Tensors for training, as `Collator.training` makes them, with `token_type_ids` 1 on the
         answers.
         """
-        batch = self._padded([self._asked(row, row.record.turns[-1].text) for row in rows], "right")
-        learnt = torch.tensor([[row.record.turns[-1].loss] for row in rows])
+        asked = []
+        learnt_rows = []
+        for row in rows:
+            answer = row.record.turns[-1]
+            asked.append(self._asked(row, answer.text))
+            learnt_rows.append([answer.loss])
+        batch = self._padded(asked, "right")
+        learnt = torch.tensor(learnt_rows)
         answers = (batch["token_type_ids"] == 1) & (batch["attention_mask"] == 1) & learnt
         batch["labels"] = batch["input_ids"].masked_fill(~answers, IGNORED)
         ends = (batch["input_ids"] == self.placeholder).sum(dim=1).tolist()  # images come first
@@ -118,13 +126,17 @@ class QuestionCollator(Collator):
 
     def plain(self, row: Row) -> tuple[list[int], list[Range]]:
         """Token ids of a row with one placeholder per image, and the ranges that carry loss."""
-        texts = (
-            f"{self.tokenizer.bos_token}{_question(row)}\n",
-            row.record.turns[-1].text + self.end,
-        )
-        asked, answer = (self.tokenizer(t, add_special_tokens=False)["input_ids"] for t in texts)
+        last = row.record.turns[-1]
+        asked = self._ids(f"{self.tokenizer.bos_token}{_question(row)}\n")
+        answer = self._ids(last.text + self.end)
         ids = [self.placeholder] * len(row.record.images) + asked + answer
-        return ids, [(len(ids) - len(answer), len(ids))] if row.record.turns[-1].loss else []
+        if not last.loss:
+            return ids, []
+        return ids, [(len(ids) - len(answer), len(ids))]
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
 
     def _asked(self, row: Row, answer: str | None) -> Batch:
         """Token ids, their types, and the arrays of the images if there are any, in lists."""

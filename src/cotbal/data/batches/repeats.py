@@ -69,7 +69,10 @@ def repeats(sizes: Mapping[str, int], counts: Mapping[str, int], seed: int) -> R
         counts: task -> number of rows that an epoch shows.
         seed: of the training; the order in which a task is read follows from it and the name.
     """
-    ranks = [np.argsort(permutation(n, f"ratios {task}", seed)) for task, n in sizes.items()]
+    ranks = []
+    for task, size in sizes.items():
+        order = permutation(size, f"ratios {task}", seed)
+        ranks.append(np.argsort(order))
     lengths = list(sizes.values())
     reads = [counts[task] for task in sizes]
     return Repeats(np.concatenate(ranks), np.repeat(lengths, lengths), np.repeat(reads, lengths))

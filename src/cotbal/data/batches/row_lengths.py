@@ -77,7 +77,9 @@ class RowLengths:
         if length + _SLACK * len(images) <= limit:
             return Length(valid, valid, length)
         if not images:
-            kept = sum(max(0, min(stop, limit) - start) for start, stop in ranges)
+            kept = 0
+            for start, stop in ranges:
+                kept += max(0, min(stop, limit) - start)
             return Length(valid, kept, length)
         length = self._whole.training([row])["input_ids"].shape[1]
         kept = int((collator.training([row])["labels"] != IGNORED).sum())

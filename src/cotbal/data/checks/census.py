@@ -168,7 +168,7 @@ def _unread(records: Records, task: Task, split: str) -> dict[str, Unread]:
 
 
 def _count_images(report: SplitReport, records: Records, settings: Settings) -> None:
-    names = dict.fromkeys(name for images in records.images() for name in images)
+    names = records.image_names()
     new = [name for name in names if name not in settings.places]
     recipe = settings.recipe
     settings.places.update(zip(new, count(len(settings.places)), strict=False))

@@ -43,8 +43,10 @@ class Keys:
 
 def keys_of(records: Records, task: str, split: str, places: Mapping[str, int]) -> Keys:
     """The keys of a file; `places` is the table of the names of images."""
-    numbers, ids = (np.zeros(len(records), np.int64) for _ in range(2))
-    texts, owners = (np.zeros(int(records.answers().sum()), np.int64) for _ in range(2))
+    numbers = np.zeros(len(records), np.int64)
+    ids = np.zeros_like(numbers)
+    texts = np.zeros(int(records.answers().sum()), np.int64)
+    owners = np.zeros_like(texts)
     question = 0
     for i, record in enumerate(records):
         numbers[i] = record.number
@@ -109,9 +111,11 @@ class _Index:
 
     def find(self, values: np.ndarray) -> np.ndarray:
         """For every value its index in `values`, or -1."""
+        if not len(self.values):
+            return np.full(len(values), -1)
         places = np.searchsorted(self.values, values)
         places[places == len(self.values)] = 0
-        known = self.values[places] == values if len(self.values) else np.zeros(len(values), bool)
+        known = self.values[places] == values
         return np.where(known, places, -1)
 
 
@@ -136,13 +140,17 @@ def _sentence(
     first = int(records.argmax())
     number = int(hits[:, first].argmax())
     index = indexes[number]
-    tasks = {i.file.task: int(row.sum()) for i, row in zip(indexes, hits, strict=True) if row.any()}
+    tasks: dict[str, int] = {}
+    for other, row in zip(indexes, hits, strict=True):
+        if row.any():
+            tasks[other.file.task] = int(row.sum())
     listed = ", ".join(f"task {task}: {count:,}" for task, count in tasks.items())
     of_tasks = "" if set(tasks) == {file.task} else f" ({listed})"
+    found_in = index.numbers[shared[number, first]]
     yield (
         f"task {file.task}: {records.sum():,} of {len(records):,} records of {file.split} "
         f"{what}{of_tasks}; the first is {file.path}, record {file.numbers[first]} (as "
-        f"{index.file.path}, record {index.numbers[shared[number, first]]})"
+        f"{index.file.path}, record {found_in})"
     )
 
 
@@ -151,12 +159,17 @@ def _ids(keys: Keys) -> Marks:
 
 
 def _images(keys: Keys, same: np.ndarray) -> Marks:
-    return same[keys.images], np.repeat(np.arange(len(keys.counts)), keys.counts)
+    records = np.arange(len(keys.counts))
+    return same[keys.images], np.repeat(records, keys.counts)
 
 
 def _questions(keys: Keys, same: np.ndarray) -> Marks:
     """A number for every question together with the images of its record, and its record."""
-    names, ends = same[keys.images].tolist(), np.cumsum(keys.counts).tolist()
-    shown = (tuple(names[end - n : end]) for end, n in zip(ends, keys.counts, strict=True))
-    images = np.fromiter(map(hash, shown), np.int64, len(keys.counts))
+    names = same[keys.images].tolist()
+    images = np.zeros(len(keys.counts), np.int64)
+    start = 0
+    for record, count in enumerate(keys.counts.tolist()):
+        shown = tuple(names[start : start + count])
+        images[record] = hash(shown)
+        start += count
     return images[keys.owners] * _MIX + keys.texts, keys.owners

@@ -13,7 +13,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress, islice, zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -231,8 +231,13 @@ def _columns(records: Sequence[Record]) -> Iterator[tuple[list[Record], list[str
     """The first of the different references of every record, then the second ones, and so on."""
     different = [dict.fromkeys(record.references) for record in records]
     for column in zip_longest(*different):
-        texts = [text for text in column if text is not None]
-        yield list(compress(records, (text is not None for text in column))), texts
+        chosen = []
+        texts = []
+        for record, text in zip(records, column, strict=True):
+            if text is not None:
+                chosen.append(record)
+                texts.append(text)
+        yield chosen, texts
 
 
 def scores_of(name: str, records: Sequence[Record], answers: Sequence[str]) -> list[float]:

@@ -38,7 +38,9 @@ def same_images(
     """
     paths = [resolve(root, name) for name in names]
     first: dict[Hashable, int] = {}
-    files = np.array([first.setdefault(_file(path), i) for i, path in enumerate(paths)], np.int64)
+    files = np.zeros(len(paths), np.int64)
+    for i, path in enumerate(paths):
+        files[i] = first.setdefault(_file(path), i)
     label = np.arange(len(paths))
     if contents:
         for group in _equal_files(paths, list(first.values()), progress):
@@ -93,7 +95,8 @@ def _keys(
         for start in range(0, len(indices), _CHUNK):
             progress(start, len(indices))
             chunk = indices[start : start + _CHUNK]
-            keys.update(zip(chunk, pool.map(read, [paths[i] for i in chunk]), strict=True))
+            contents = pool.map(read, [paths[i] for i in chunk])
+            keys.update(zip(chunk, contents, strict=True))
     return keys
 
 

@@ -72,9 +72,15 @@ def _special_tokens(checkpoint: Path) -> SpecialTokens:
     listed = set(chain.from_iterable(map(_listed, settings)))
     numbers = set(_numbers(_read(checkpoint / "config.json")))
     template = "\n".join(_templates(checkpoint, config))
-    named = {token for token in added if token in roles or added[token]["id"] in numbers} - {IMAGE}
-    special = {token for token in added if added[token].get("special") or token in listed}
-    special -= {IMAGE, *named}
+    named = set()
+    special = set()
+    for token, entry in added.items():
+        if token == IMAGE:
+            continue
+        if token in roles or entry["id"] in numbers:
+            named.add(token)
+        elif entry.get("special") or token in listed:
+            special.add(token)
     written = {token for token in special if token in template}
     return SpecialTokens(frozenset(named | written), frozenset(special - written))
 
@@ -103,7 +109,8 @@ def warnings_of_texts(records: Records, tokens: SpecialTokens) -> Iterator[str]:
     """One line on other special tokens in the records of a file, if there are any."""
     having = list(_records_with(records, tokens.others))
     if having:
-        first = next(t for _, text in _texts(having[0]) for t in tokens.of(text))
+        found_in = chain.from_iterable(tokens.of(text) for _, text in _texts(having[0]))
+        first = next(found_in)
         yield (
             f"{records.source}: {len(having):,} of {len(records):,} records contain special tokens "
             f"of the checkpoint, which are removed from answers before they are scored; the first "
@@ -118,7 +125,8 @@ def _records_with(records: Records, tokens: frozenset[str]) -> Iterator[Record]:
 
 def _pattern(tokens: Iterable[str]) -> str:
     """A regular expression that matches each of these, the longest first."""
-    return "|".join(map(re.escape, sorted(tokens, key=lambda token: (-len(token), token))))
+    longest_first = sorted(tokens, key=lambda token: (-len(token), token))
+    return "|".join(map(re.escape, longest_first))
 
 
 def _texts(record: Record) -> Iterator[tuple[str, str]]:
@@ -132,7 +140,8 @@ def _texts(record: Record) -> Iterator[tuple[str, str]]:
 def message_of(token: str, text: str) -> str:
     """What is wrong with a text that holds this special token."""
     at = text.index(token)
-    around = text[max(0, at - _AROUND) : at + len(token) + _AROUND]
+    end = at + len(token)
+    around = text[max(0, at - _AROUND) : end + _AROUND]
     apart = f"{token[0]} {token[1:]}"
     return (
         f"expected text without special tokens of the checkpoint; found {token!r} in {around!r}: "

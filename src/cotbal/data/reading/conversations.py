@@ -196,7 +196,8 @@ def _read_image(image: Any, key: str, keep: Keep, notes: Notes) -> str | None:
 def _check_order(turns: Sequence[RawTurn], evaluation: bool, notes: Notes) -> None:
     spoken = turns[1:] if turns[0].role == "system" else turns
     roles = [turn.role for turn in spoken]
-    strange = next((pair for pair in pairwise(roles) if pair[1] in (pair[0], "system")), None)
+    pairs = pairwise(roles)
+    strange = next((pair for pair in pairs if pair[1] in (pair[0], "system")), None)
     if not roles or roles[0] != "user":
         first = roles[0] if roles else "none"
         notes.reject("turn-order", f"expected the first turn to be the user's; found {first}")

@@ -77,7 +77,7 @@ class ImageStates:
 
     def _read(self, key: str, records: Records) -> dict[str, np.ndarray]:
         """Kind -> a hash of the names and states of every record's images, [record, 16]."""
-        names = [*dict.fromkeys(name for of_record in records.images() for name in of_record)]
+        names = records.image_names()
         root = str(self._root)  # paths as texts: there are many
         paths = [os.path.join(root, name) for name in names]
         kinds = {"images": self._states(key, names, paths)}
@@ -89,7 +89,8 @@ class ImageStates:
     def _states(self, key: str, names: Sequence[str], paths: Sequence[str]) -> np.ndarray:
         """States of distinct images, [image, 16]; computed for those that have changed."""
         now = _sizes_and_times(paths)
-        listed = np.frombuffer(hashlib.sha256("\0".join(names).encode()).digest(), np.uint8)
+        digest = hashlib.sha256("\0".join(names).encode()).digest()
+        listed = np.frombuffer(digest, np.uint8)
         table = {"names": listed, "stat": now}
         before = self._before(key, table)
         fresh = np.ones(len(names), bool)
@@ -97,7 +98,8 @@ class ImageStates:
         if before is not None:
             fresh = (before["stat"] != now).any(axis=1)
             states = before["states"].copy()
-        states[fresh] = _hashed([paths[i] for i in np.flatnonzero(fresh).tolist()], _edges)
+        changed = np.flatnonzero(fresh).tolist()
+        states[fresh] = _hashed([paths[i] for i in changed], _edges)
         if self._kept is not None and fresh.any():
             self._unsaved[key] = {**table, "states": states}
         return states
@@ -118,9 +120,12 @@ def _by_record(records: Records, numbers: dict[str, int], states: np.ndarray) ->
     rows = np.zeros((len(records), _WIDTH), np.uint8)
     known = [bytes(state) for state in states]
     for index, names in enumerate(records.images()):
+        text = b""
+        for name in names:
+            text += os.path.basename(name).encode()
+            text += known[numbers[name]]
         if names:
-            text = [os.path.basename(name).encode() + known[numbers[name]] for name in names]
-            rows[index] = np.frombuffer(_short(b"".join(text)), np.uint8)
+            rows[index] = np.frombuffer(_short(text), np.uint8)
     return rows
 
 
@@ -151,10 +156,13 @@ def _hashed(paths: Sequence[str], state: Callable[[str], bytes]) -> np.ndarray:
 
 def _of_all(paths: Sequence[str], function: Callable[[str], _T]) -> list[_T]:
     """The results of a function that waits for the disk, for many files at a time."""
+
+    def chunk(start: int) -> list[_T]:
+        return [function(path) for path in paths[start : start + _CHUNK]]
+
     starts = range(0, len(paths), _CHUNK)
     with ThreadPoolExecutor(_THREADS) as pool:
-        chunks = pool.map(lambda start: [*map(function, paths[start : start + _CHUNK])], starts)
-        return [*chain.from_iterable(chunks)]
+        return [*chain.from_iterable(pool.map(chunk, starts))]
 
 
 def _edges(path: str) -> bytes:

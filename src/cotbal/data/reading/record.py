@@ -94,12 +94,15 @@ def first_lines(lines: Iterable[object], shown: int) -> str:
     rest = iter(lines)
     first = [f"  {line}" for line in islice(rest, shown)]
     more = sum(1 for _ in rest)
-    return "\n".join(first + ([f"  ... and {more:,} more"] if more else []))
+    if more:
+        first.append(f"  ... and {more:,} more")
+    return "\n".join(first)
 
 
 def question(record: Record) -> str:
     """The text of a record before the last answer, without image markers."""
-    return "\n".join(turn.text for turn in record.turns[:-1]).replace(IMAGE, "").strip()
+    before = "\n".join(turn.text for turn in record.turns[:-1])
+    return before.replace(IMAGE, "").strip()
 
 
 def answer_row(record: Record, answer: str) -> dict[str, Any]:
@@ -123,7 +126,8 @@ def with_instruction(turns: Sequence[Turn], instruction: str | None) -> tuple[Tu
     if not instruction:
         return tuple(turns)
     first = next(i for i, turn in enumerate(turns) if turn.role == "user")
-    asked, wanted = turns[first].text.strip(), instruction.strip()
+    asked = turns[first].text.strip()
+    wanted = instruction.strip()
     if asked.endswith(wanted) or f"\n{wanted}\n" in f"\n{asked}\n":
         return tuple(turns)
     with_it = replace(turns[first], text=f"{turns[first].text}\n{instruction}")

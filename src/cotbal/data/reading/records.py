@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, compress, islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cotbal.data.files import image_cache, remove_leftovers, temporary
+from cotbal.data.reading.columns import to_arrow, to_numpy
 from cotbal.data.reading.conversations import normalise
 from cotbal.data.reading.formats import DAMAGED, read_rows
 from cotbal.data.reading.image_files import opened
@@ -94,7 +95,7 @@ class Records(Sequence[Record]):
         """The ids of all records, or of those at `indices`."""
         columns = [self._columns[name] for name in ("id", "number")]
         if indices is not None:
-            columns = [column.take(_to_arrow(indices)) for column in columns]
+            columns = [column.take(to_arrow(indices)) for column in columns]
         for rows in self._batches(columns):
             for identity, number in rows:
                 yield identity or self._made_up_id(number)
@@ -104,6 +105,15 @@ class Records(Sequence[Record]):
         for rows in self._batches([self._columns["images"]]):
             for (names,) in rows:
                 yield self._names(names)
+
+    def image_names(self, indices: np.ndarray | None = None) -> list[str]:
+        """The names of the images of some records, or of all, each once."""
+        images = self.images()
+        if indices is not None:
+            chosen = np.zeros(len(self), bool)
+            chosen[indices] = True
+            images = compress(images, chosen.tolist())
+        return list(dict.fromkeys(chain.from_iterable(images)))
 
     def silent(self) -> Iterator[int]:
         """Number of every record in which an answer is marked to carry no loss."""
@@ -123,16 +133,16 @@ class Records(Sequence[Record]):
         turns = pc.subtract(
             pc.list_value_length(self._columns["texts"]), self._columns["system"].cast(pa.int32())
         )
-        return _to_numpy(turns) // 2
+        return to_numpy(turns) // 2
 
     def image_counts(self) -> np.ndarray:
         """Number of images of every record, `[record]`."""
-        return _to_numpy(pc.list_value_length(self._columns["images"]))
+        return to_numpy(pc.list_value_length(self._columns["images"]))
 
     def option_counts(self) -> np.ndarray:
         """Number of options of every record, `[record]`."""
         counts = pc.list_value_length(self._columns["options"])
-        return _to_numpy(pc.fill_null(counts, 0))
+        return to_numpy(pc.fill_null(counts, 0))
 
     def has_embedded_images(self) -> bool:
         """Whether the embedded images are in the cache; `open_image` looks at their content."""
@@ -189,19 +199,6 @@ class Records(Sequence[Record]):
     def _is_whole(self, stored: str) -> bool:
         path, size = self._name(stored), int(stored.split(":")[1])
         return os.path.isfile(path) and os.path.getsize(path) == size
-
-
-# `to_numpy` and `pa.array` import pandas wherever it is installed, which takes longer than to plan.
-def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
-    """The numbers of a column without nulls."""
-    return np.from_dlpack(column.combine_chunks())
-
-
-def _to_arrow(indices: np.ndarray) -> pa.Array:
-    """Indices of rows for `take`."""
-    numbers = np.ascontiguousarray(indices, np.int64)
-    buffers = [None, pa.py_buffer(numbers)]  # no nulls
-    return pa.Array.from_buffers(pa.int64(), len(numbers), buffers)
 
 
 def _role(number: int) -> Role:
@@ -383,9 +380,11 @@ def _repeated_ids(records: Records) -> Iterator[Problem]:
     """
     hashes = np.fromiter(map(hash, records.ids()), np.int64, len(records))
     order = np.argsort(hashes, kind="stable")
-    suspects = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
+    ordered = hashes[order]
+    suspects = np.flatnonzero(ordered[1:] == ordered[:-1])
+    pairs = np.concatenate([order[suspects], order[suspects + 1]])
     first: dict[str, int] = {}
-    for index in np.unique(np.concatenate([order[suspects], order[suspects + 1]])):
+    for index in np.unique(pairs):
         record = records[index]
         if record.id in first:
             yield Problem(

@@ -80,7 +80,9 @@ def read_turns(raw: Mapping[str, Any], form: str, notes: Notes) -> list[RawTurn]
     if not isinstance(value, list) or not value:
         notes.reject("no-turns", f"{form}: expected a list of turns; found {show(value)}")
         value = []
-    turns = [_read_turn(turn, form, f"{form}[{i}]", notes) for i, turn in enumerate(value)]
+    turns = []
+    for i, turn in enumerate(value):
+        turns.append(_read_turn(turn, form, f"{form}[{i}]", notes))
     _read_system(raw.get("system"), turns, notes)
     return turns
 

@@ -62,7 +62,8 @@ def is_annotation(key: str, value: Any) -> bool:
         return not _STEERING.intersection(words)
     if not is_filled(value):
         return True
-    if isinstance(value, str) and _MEDIA.fullmatch(value) and words[-1:] not in (["url"], ["uri"]):
+    is_media = isinstance(value, str) and _MEDIA.fullmatch(value)
+    if is_media and words[-1:] not in (["url"], ["uri"]):
         return False
     telling = [word for word in words if word not in ("list", "lists")]
     return bool(telling) and telling[-1] in _ANNOTATIONS

@@ -98,7 +98,11 @@ def _missing(program: str) -> CotbalError:
 
 def parse(listing: str) -> list[Entry]:
     """The lines of squeue in our format."""
-    return [Entry(*line.split("|", 4)) for line in listing.splitlines() if line.count("|") >= 4]
+    entries = []
+    for line in listing.splitlines():
+        if line.count("|") >= 4:
+            entries.append(Entry(*line.split("|", 4)))
+    return entries
 
 
 def own_entries() -> list[Entry]:

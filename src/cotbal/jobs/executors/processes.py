@@ -96,7 +96,8 @@ class _Machine:
         self._waiting = sorted(jobs, key=lambda job: -job.cost)
         self._free = list(slots.devices)
         self._running: list[_Running] = []
-        self._forks = Forks(max(len(jobs), len(self._free)) > len(set(self._free)))
+        runs = max(len(jobs), len(self._free))
+        self._forks = Forks(runs > len(set(self._free)))
 
     def outcomes(self) -> Iterator[Outcome]:
         """Run the jobs, the longest first."""
@@ -186,7 +187,9 @@ def available(resources: Resources, jobs: int) -> Slots:
     count = resources.workers or len(gpus) or min(CPU_WORKERS, cores)
     threads = resources.threads or max(1, cores // count)
     used = range(min(count, max(jobs, 1)))
-    return Slots(tuple(gpus[i % len(gpus)] if gpus else None for i in used), threads)
+    if not gpus:
+        return Slots((None,) * len(used), threads)
+    return Slots(tuple(gpus[i % len(gpus)] for i in used), threads)
 
 
 def visible_gpus() -> list[str]:

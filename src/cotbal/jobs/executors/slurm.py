@@ -226,7 +226,8 @@ def _submit(job: Job, resources: Resources) -> str:
 
 def _check(one: _Submitted, queue: _Queue) -> Outcome | Literal["alive", "retry"]:
     """How a job ended, or whether it is alive or must be retried."""
-    end, entry = end_of(one.job.directory, one.id), queue.entries.get(one.id)
+    end = end_of(one.job.directory, one.id)
+    entry = queue.entries.get(one.id)
     if end is not None and end.code == 0:
         return _outcome(one, "")
     if not _is_over(one, entry, queue.answered, end is not None):
@@ -321,7 +322,12 @@ def statuses(ids: Sequence[str]) -> dict[str, JobStatus]:
     entries = {entry.id: entry for entry in own_entries()}
     missing = [id for id in ids if id not in entries]
     entries |= {entry.id: entry for entry in entries_of(missing)}
-    return {id: _status(entries[id]) for id in ids if id in entries and entries[id].alive}
+    statuses = {}
+    for id in ids:
+        entry = entries.get(id)
+        if entry is not None and entry.alive:
+            statuses[id] = _status(entry)
+    return statuses
 
 
 def _status(entry: Entry) -> JobStatus:

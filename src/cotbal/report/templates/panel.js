@@ -152,6 +152,16 @@
     return `{"weights": ${pairs(ofUnits)},\n "tasks": ${pairs(ofTasks)}}`;
   };
 
+  // Weights of a goal have a file and a prediction already, unless a slider has moved.
+  const commandFor = (weights) => {
+    const isSet = (preset) => preset.z.every((place, i) => place === values[i]);
+    const ofGoal = data.presets.find((preset) => preset.command && isSet(preset));
+    if (ofGoal) return ofGoal.command;
+    const lines = ["cat > weights.json <<'JSON'", weightsFile(weights), "JSON"];
+    if (data.command) lines.push(data.command);
+    return lines.join("\n");
+  };
+
   const update = () => {
     const centre = mean(values);
     const z = values.map((value) => value - centre);
@@ -178,9 +188,7 @@
     }
     status.textContent = sentences.join(" ");
     status.classList.toggle("below", below.length > 0);
-    const lines = ["cat > weights.json <<'JSON'", weightsFile(weights), "JSON"];
-    if (data.command) lines.push(data.command);
-    command.textContent = lines.join("\n");
+    command.textContent = commandFor(weights);
   };
 
   const set = (preset) => {

@@ -75,7 +75,8 @@ def one_model(directory: Path, models: Mapping[Path, str]) -> None:
     for path, model in models.items():
         folders.setdefault(model, path.parent)
     if len(folders) > 1:
-        listed = ", ".join(f"{model} ({folder})" for model, folder in sorted(folders.items()))
+        named = [f"{model} ({folder})" for model, folder in sorted(folders.items())]
+        listed = ", ".join(named)
         raise ScoresError(
             f"{directory}: expected the results of one model; found those of {listed}; give the"
             " folder of one of them"

@@ -71,7 +71,10 @@ class Call:
         Raises:
             Unsupported: an argument is an object whose content is unknown.
         """
-        return repr(sorted((str(name), _form(value)) for name, value in self.values.items()))
+        forms = []
+        for name, value in self.values.items():
+            forms.append((str(name), _form(value)))
+        return repr(sorted(forms))
 
     def images(self) -> list[Call]:
         """The call for every image alone."""
@@ -184,8 +187,9 @@ def agree(one: Tensor, other: Tensor) -> bool:
         return False
     if not one.is_floating_point():
         return torch.equal(one, other)
-    error, size = (one.float() - other.float()).norm(), other.float().norm()
-    return bool(error <= torch.finfo(one.dtype).eps ** 0.5 * size)
+    error = (one.float() - other.float()).norm()
+    tolerance = torch.finfo(one.dtype).eps ** 0.5
+    return bool(error <= tolerance * other.float().norm())
 
 
 def same(whole: Leaves, joined: Leaves) -> bool:

@@ -103,8 +103,11 @@ class ImageFeatures:
             return set()
         part_of = vlm.parts(model)
         inside = {id(parameter) for parameter in tower.parameters()}
-        named = ((part_of[name], id(parameter)) for name, parameter in model.named_parameters())
-        return {number for part, number in named if part == "projector"} & inside
+        of_projector = set()
+        for name, parameter in model.named_parameters():
+            if part_of[name] == "projector":
+                of_projector.add(id(parameter))
+        return of_projector & inside
 
     def _unsupported(self, reason: str) -> None:
         self._tower = None

@@ -140,8 +140,12 @@ def _layers(tower: nn.Module, learnt: Collection[int]) -> list[nn.Module]:
     Raises:
         Unsupported: there is none.
     """
-    lists = [module for module in tower.modules() if isinstance(module, nn.ModuleList)]
-    frozen = [layers for layers in lists if not _ids(layers) & set(learnt) and _ids(layers)]
+    frozen = []
+    for module in tower.modules():
+        if isinstance(module, nn.ModuleList):
+            parameters = _ids(module)
+            if parameters and parameters.isdisjoint(learnt):
+                frozen.append(module)
     if not frozen:
         raise Unsupported("it has no frozen layers")
     longest = max(frozen, key=lambda layers: len(_ids(layers)))

@@ -108,7 +108,8 @@ class Tower:
         keys = [image.digest(name) for image in images]
         form = self._forms.get(name)
         if form is None or (form.dimensions is None and len(images) > 1):
-            form = self._forms[name] = self._try(images[:TRIED], keys[:TRIED])
+            form = self._try(images[:TRIED], keys[:TRIED])
+            self._forms[name] = form
         distinct = dict(zip(keys, images, strict=True))
         features = self._features(distinct, form, call.stacked)
         self.seen += len(images)
@@ -116,7 +117,9 @@ class Tower:
         dimensions = form.dimensions or [0] * len(form.first)
         joined = join(parts, [dimensions[part] for part in form.distinct])
         device = next(self._tower.parameters()).device
-        kept = dict(zip(form.distinct, (tensor.to(device) for tensor in joined), strict=True))
+        kept = {}
+        for part, tensor in zip(form.distinct, joined, strict=True):
+            kept[part] = tensor.to(device)
         return tree_unflatten([kept.get(part) for part in form.first], form.spec)
 
     def _features(
@@ -143,7 +146,8 @@ class Tower:
         """The form of an output, and for several images how it is divided."""
         whole, spec = self._run(Call.together(images))
         form = Form(spec, _first(whole))
-        needed = sum(whole[part].nbytes for part in form.distinct) * self._images // len(images)
+        tried = sum(whole[part].nbytes for part in form.distinct)
+        needed = tried * self._images // len(images)
         if needed > self._store.budget:
             raise Unsupported(
                 f"the features of {self._images:,} images take about {needed / 2**30:,.1f} GiB,"

@@ -27,7 +27,8 @@ def micro_batches(settings: Optimization, ranks: int) -> tuple[int, int]:
             "indivisible-batch",
         )
     share = settings.batch_size // ranks
-    micro = max(n for n in range(1, settings.micro_batch_size + 1) if share % n == 0)
+    possible = range(1, settings.micro_batch_size + 1)
+    micro = max(rows for rows in possible if share % rows == 0)
     return micro, share // micro
 
 

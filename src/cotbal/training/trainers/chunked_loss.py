@@ -202,7 +202,8 @@ class _Buffer:
             self.narrow = self.wide = self.weight.new_empty(shape)
             if self._dtype != self.weight.dtype:
                 self.wide = self.weight.new_empty(shape, dtype=self._dtype)
-        self.narrow, self.wide = self.narrow[: len(inputs)], self.wide[: len(inputs)]
+        rows = len(inputs)
+        self.narrow, self.wide = self.narrow[:rows], self.wide[:rows]
         if self.bias is None:
             torch.mm(inputs, self.weight.T, out=self.narrow)
         else:
@@ -262,13 +263,16 @@ def _losses(logits: Tensor, targets: Tensor, factors: Tensor) -> Tensor:
 
     On a CPU a few rows at a time, so that one operation finds in the cache what the last one wrote.
     """
-    rows = max(1, CACHED // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
+    rows = len(logits)
+    if logits.device.type == "cpu":
+        rows = max(1, CACHED // logits.shape[1])
     parts = (torch.split(tensor, rows) for tensor in (logits, targets, factors))
     return torch.cat([_losses_of_rows(*part) for part in zip(*parts, strict=True)])
 
 
 def _losses_of_rows(logits: Tensor, targets: Tensor, factors: Tensor) -> Tensor:
-    chosen, scale = targets[:, None], factors.to(logits.dtype)[:, None]
+    chosen = targets[:, None]
+    scale = factors.to(logits.dtype)[:, None]
     logits.sub_(logits.amax(dim=1, keepdim=True))
     of_targets = logits.gather(1, chosen)
     sums = logits.exp_().sum(dim=1, keepdim=True)

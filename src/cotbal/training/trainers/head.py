@@ -103,7 +103,9 @@ def find_head(model: nn.Module, inputs: Batch) -> ChunkedHead | None:
     except (RuntimeError, ValueError, TypeError, IndexError):
         return None  # a model that takes logits of another shape for an error
     per_position = [hidden.shape[:-1] == inputs["labels"].shape for hidden in seen]
-    if per_position != [True] or seen[0].dtype == torch.float16 or logits.numel() != words:
+    if per_position != [True] or logits.numel() != words:
+        return None
+    if seen[0].dtype == torch.float16:
         return None
     matching = (finish for finish in _finishes(model) if _agree(logits, finish(values)))
     return next((ChunkedHead(finish) for finish in matching), None)

@@ -169,9 +169,11 @@ class TaskWeightedTrainer(FiniteGradients):
         # Valid tokens of every task, and behind them the number of masked rows.
         totals = torch.zeros(len(self.tasks) + 1, dtype=torch.long, device=device)
         for batch in batches:
-            labels, task_ids = batch["labels"].to(device), _task_ids(batch).to(device)
+            labels = batch["labels"].to(device)
+            task_ids = _task_ids(batch).to(device)
             totals[:-1] += token_counts(labels, task_ids, len(self.tasks))
-            totals[-1] += batch.get(MASKED_ROWS, (~predicting(labels).any(dim=1)).sum())
+            has_loss = predicting(labels).any(dim=1)
+            totals[-1] += batch.get(MASKED_ROWS, (~has_loss).sum())
         totals = self._over_ranks(totals).cpu()
         counts, weights = totals[:-1], self.current_weights()
         self._step = Step(
@@ -305,7 +307,8 @@ class TaskWeightedTrainer(FiniteGradients):
         ignore_keys: list[str] | None = None,
     ) -> Any:
         """As the Trainer's; the model gets none of our fields."""
-        plain = {key: value for key, value in inputs.items() if key == "labels" or key not in OURS}
+        removed = set(OURS) - {"labels"}
+        plain = {key: value for key, value in inputs.items() if key not in removed}
         self._loss_only = prediction_loss_only
         try:
             return super().prediction_step(model, plain, prediction_loss_only, ignore_keys)

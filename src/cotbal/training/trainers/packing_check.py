@@ -129,10 +129,14 @@ def _require_position_ids(model: nn.Module) -> None:
 
 def _layouts(collator: Collate, rows: list[Any], padding: int) -> list[tuple[Batch, Batch]]:
     """Padded and packed: all in one row and in several rows, which models treat differently."""
-    two, all_rows = collator(rows[:2]), collator(rows)
+    two = collator(rows[:2])
+    all_rows = collator(rows)
     lengths = all_rows["attention_mask"].sum(dim=1)
-    pair = int((lengths[1:] + lengths[:-1]).max())  # so that some packed row holds several
-    return [(two, pack(two, None, padding)), (all_rows, pack(all_rows, pair, padding))]
+    neighbours = lengths[1:] + lengths[:-1]
+    pair = int(neighbours.max())  # so that some packed row holds several
+    in_one = pack(two, None, padding)
+    in_several = pack(all_rows, pair, padding)
+    return [(two, in_one), (all_rows, in_several)]
 
 
 def _losses(model: nn.Module, layout: tuple[Batch, Batch]) -> list[Tensor]:
@@ -144,5 +148,8 @@ def _losses(model: nn.Module, layout: tuple[Batch, Batch]) -> list[Tensor]:
 
 def _token_losses(model: nn.Module, batch: Batch) -> Tensor:
     device = next(model.parameters()).device
-    moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
+    moved = dict(batch)
+    for name, value in batch.items():
+        if isinstance(value, Tensor):
+            moved[name] = value.to(device)
     return valid_token_losses(model, moved, predicting(moved["labels"]))[1]

@@ -111,7 +111,8 @@ def check_weights(
             " the training was not started.",
             "self-check-failed",
         )
-    return SelfCheck(tasks[changed], float(predicted.norm() / plain.norm().clamp_min(1e-30)), error)
+    relative = predicted.norm() / plain.norm().clamp_min(1e-30)
+    return SelfCheck(tasks[changed], float(relative), error)
 
 
 def _present(batch: Batch) -> set[int]:
@@ -126,7 +127,8 @@ def _tasks_of(batches: Sequence[Batch], tasks: int, over_ranks: OverRanks | None
     counts = torch.stack(
         [token_counts(batch["labels"], batch["task_ids"], tasks) for batch in batches]
     )
-    numbers: list[int] = over_ranks(counts.sum(dim=0)).nonzero()[:, 0].tolist()
+    totals = over_ranks(counts.sum(dim=0))
+    numbers: list[int] = totals.nonzero()[:, 0].tolist()
     return numbers
 
 
@@ -166,7 +168,8 @@ def stock_loss(
     if head is not None:
         return head.loss(model, batch, factors, by_formula=False)[0]
     outputs = model(**for_model(batch))
-    losses = token_losses(logits_of(model, outputs)[mask], batch["labels"][:, 1:][mask[:, :-1]])
+    targets = batch["labels"][:, 1:][mask[:, :-1]]
+    losses = token_losses(logits_of(model, outputs)[mask], targets)
     return (losses * factors.to(losses)).sum()
 
 

@@ -66,7 +66,8 @@ class TaskLosses:
         line: dict[str, float] = {}
         for i, task in enumerate(self.tasks):
             if self._counts[i] > 0:
-                line[f"task_losses/{task}"] = float(self._sums[i] / self._counts[i])
+                mean = self._sums[i] / self._counts[i]
+                line[f"task_losses/{task}"] = float(mean)
                 line[f"task_tokens/{task}"] = int(self._counts[i])
             line[f"weights/{task}"] = float(weights[i])
         line["mean_weight"] = self._weighted_tokens / max(1, int(self._counts.sum()))

@@ -34,7 +34,9 @@ DIRECTORY = "trained_shards"
 
 def save_trained(model: nn.Module, checkpoint: Path) -> None:
     """Write the trained parameters and the buffers of `model`."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in changing(model).items()}
+    tensors = {}
+    for name, tensor in changing(model).items():
+        tensors[name] = tensor.detach().cpu().contiguous()
     save_file(tensors, checkpoint / FILE)
 
 
