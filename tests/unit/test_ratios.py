@@ -56,6 +56,11 @@ def test_a_larger_share_takes_records_of_the_others() -> None:
     )
 
 
+def test_the_largest_remainder_is_rounded_up() -> None:
+    """Of 20 records, 9.26 and 10.74 are exact."""
+    assert allotted({"ocr": 1.0, "vqa": 1.16}, {"ocr": 10, "vqa": 10}) == {"ocr": 9, "vqa": 11}
+
+
 def test_tasks_that_are_not_trained_do_not_count() -> None:
     assert allotted({"ocr": 3.0, "vqa": 1.0, "chat": 9.0}, {"ocr": 8, "vqa": 8}) == {
         "ocr": 12,

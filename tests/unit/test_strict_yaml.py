@@ -122,6 +122,18 @@ def test_aliases_are_welcome() -> None:
     assert read["tasks"]["t7"] == {"metric": "anls", "instruction": "Be short.", "train": 7}
 
 
+def test_aliases_repeat_so_many_values_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strict_yaml, "_MOST_REPEATED", 100)
+
+    def repeated(aliases: int) -> str:
+        """Each alias repeats a list of four values: five."""
+        return f"a: &a [1, 2, 3, 4]\nb: [{', '.join(['*a'] * aliases)}]"
+
+    assert len(load_yaml(repeated(20))["b"]) == 20
+    with pytest.raises(yaml.YAMLError):
+        load_yaml(repeated(21))
+
+
 def test_an_override_is_yaml_1_2_without_repeated_keys() -> None:
     content: dict[str, Any] = {}
     apply_override(content, "resources.hours=12:00:00")

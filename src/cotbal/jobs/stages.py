@@ -20,11 +20,12 @@ def do_first(prepared: Prepared, options: Options) -> tuple[Planned, ...]:
     are done, they are left, to share the workers with the models that take weights.
     """
     planned = prepared.plan.runs
-    late = tuple(p for p in planned if p.kind == "final" and takes_weights(p.run.weighting))
     sources = [p for p in planned if p.kind != "final"]
+    finals = tuple(p for p in planned if p.kind == "final")
+    late = tuple(p for p in finals if takes_weights(p.run.weighting))
     if late and all(p.paths.done for p in sources):
         do_with_trials(prepared, sources, options)
-        return tuple(p for p in planned if p.kind == "final")
+        return finals
     early = [p for p in planned if p not in late]
     do_with_trials(prepared, early, replace(options, later=len(late)))
     return late

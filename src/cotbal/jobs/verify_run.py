@@ -120,17 +120,22 @@ class RunCheck:
         if paths.outcome.exists() and self._read(paths.outcome) is None:
             redo = "the command makes again what the run no longer has, and writes it"
             yield Difference(paths.outcome, DAMAGED, redo, (paths.outcome,))
-        if paths.done and not paths.trained.exists():
-            needed = "if outcome.json is lost too, the run is trained again"
-            self.unchecked.append(f"{paths.trained}: missing; {needed}")
-        if paths.trained.exists() and self._read(paths.trained) is None:
-            redo = "nothing needs it" if paths.done else "the command trains the run again"
-            yield Difference(paths.trained, DAMAGED, redo, (paths.trained,))
+        yield from self._trained()
         for path in (paths.failure, paths.progress):
             if path.exists() and self._read(path) is None:
                 yield Difference(path, DAMAGED, "nothing needs it", (path,))
         if paths.done and (losses := self._losses()) is not None:
             yield losses
+
+    def _trained(self) -> Iterator[Difference]:
+        """The facts of the training, which a finished run has in its outcome too."""
+        path, done = self.paths.trained, self.paths.done
+        if path.exists() and self._read(path) is None:
+            redo = "nothing needs it" if done else "the command trains the run again"
+            yield Difference(path, DAMAGED, redo, (path,))
+        elif done and not path.exists():
+            needed = "if outcome.json is lost too, the run is trained again"
+            self.unchecked.append(f"{path}: missing; {needed}")
 
     def _losses(self) -> Difference | None:
         """The losses that the report shows."""

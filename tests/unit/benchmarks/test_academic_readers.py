@@ -293,13 +293,20 @@ def test_a_malicious_pickle_stops_the_task(make: Make, tmp_path: Path) -> None:
     assert not (tmp_path / "out/data/RefCOCO-bbox_train.jsonl").exists()
 
 
+@pytest.mark.parametrize("edge", ["right", "bottom"])
 def test_refcoco_of_the_hub_must_agree_about_its_boxes(
-    make: Make, tmp_path: Path, monkeypatch: Any
+    make: Make, monkeypatch: Any, edge: str
 ) -> None:
+    """One edge alone is not where it is in the annotations."""
     honest = raw_files._hub_ref
-    monkeypatch.setattr(
-        raw_files, "_hub_ref", lambda ref: {**honest(ref), "bbox": raw_files._box(ref[0])}
-    )
+
+    def moved(ref: Any) -> Any:
+        row = honest(ref)
+        box = list(row["bbox"])
+        box[("left", "top", "right", "bottom").index(edge)] += 5
+        return {**row, "bbox": box}
+
+    monkeypatch.setattr(raw_files, "_hub_ref", moved)
     with raises(DataError, "invalid-box", "row 1", "bbox"):
         make("RefCOCO-bbox", raw_files.refcoco_hub)
 

@@ -66,6 +66,11 @@ def test_the_times_do_not_depend_on_the_other_tasks() -> None:
     assert np.array_equal(alone.times(1), both.times(1)[40:])
 
 
+def test_every_task_is_read_in_an_order_of_its_own() -> None:
+    shown = repeats({"ocr": 60, "vqa": 60}, {"ocr": 30, "vqa": 30}, 3).times(0)
+    assert not np.array_equal(shown[:60], shown[60:])
+
+
 @pytest.mark.parametrize("epoch", [0, 1, 4])
 def test_equal_ratios_change_nothing(epoch: int) -> None:
     plain = Shuffled([{"row": row} for row in range(100)], 3)

@@ -74,6 +74,12 @@ def records(tmp_path: Path, *conversations: list[dict[str, object]]) -> Records:
     return open_records(write(tmp_path / "data.jsonl", rows), tmp_path / "cache")
 
 
+def test_a_token_that_begins_another_one_is_distinguished() -> None:
+    tokens = SpecialTokens(frozenset({"<a>", "<a>b"}))
+    assert tokens.of("<a>b") == ["<a>b"]
+    assert tokens.of("<a> <a>b") == ["<a>", "<a>b"]
+
+
 def test_every_text_of_a_record_is_searched(tmp_path: Path) -> None:
     system = [{"from": "system", "value": "Say <|end|>."}, *talk("A?", "b")]
     rows = records(
