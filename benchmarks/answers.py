@@ -1,6 +1,6 @@
 """Processor time of greedy answers: images computed once for all questions on them, against
 `generate` with every question and its image. `images known`: also with what the vision tower
-computed in an earlier evaluation, as in all runs of a recipe but the first.
+computed in an earlier evaluation, as in most later runs of a recipe.
 
     PYTHONPATH=src python benchmarks/answers.py recipe.yaml checkpoint [rounds [records]]
     PYTHONPATH=src python benchmarks/answers.py --options recipe.yaml checkpoint [rounds [records]]
