@@ -116,9 +116,9 @@ def _likelihoods(logits: Tensor, labels: Tensor) -> list[Likelihood]:
     losses = cross_entropy(chosen, labels[valid], reduction="none")
     counts = valid.sum(1).tolist()
     values: list[Likelihood] = []
-    for own in torch.split(losses.cpu(), counts):
-        total = -float(own.sum())
-        values.append(Likelihood(total, len(own)))
+    for losses_of_option in torch.split(losses.cpu(), counts):
+        total = -float(losses_of_option.sum())
+        values.append(Likelihood(total, len(losses_of_option)))
     return values
 
 

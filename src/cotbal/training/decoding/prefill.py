@@ -35,9 +35,9 @@ class Computed:
     def extend(self, model: Any, tokens: Sequence[list[int]], kept: int) -> Tensor:
         """Add tokens to every row, padded on the left; the logits of the last `kept` positions."""
         behind = left_padded(tokens)
-        ids, own = (behind[name].to(self.mask.device) for name in TOKENS)
+        ids, new = (behind[name].to(self.mask.device) for name in TOKENS)
         before = self.mask.shape[1]
-        self.mask = torch.cat([self.mask, own], 1)
+        self.mask = torch.cat([self.mask, new], 1)
         places = positions(self.mask)[:, before:]
         return logits(model, self.cache, self.mask, kept, input_ids=ids, position_ids=places)
 
