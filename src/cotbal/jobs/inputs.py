@@ -306,7 +306,8 @@ def settings_of(recipe: Recipe, run: Run, weights: Mapping[str, float] | None) -
     if run.ratios is not None:
         entries["run.ratios"] = dict(run.ratios)
     for name in run.tasks:
-        entries[f"tasks.{name}.instruction"] = recipe.mixture[name].instruction
+        # Not `tasks.<name>.instruction`: that is the entry of a test split of this name.
+        entries[f"instruction.{name}"] = recipe.mixture[name].instruction
     if chosen := _chosen(recipe, run):
         entries["choose"] = chosen
     return entries

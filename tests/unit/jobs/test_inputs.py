@@ -62,7 +62,7 @@ def test_replicates_do_not_belong_to_the_identity_of_a_run(recipe_path: Path) ->
         ("model.vision=lora", "model.vision: was 'frozen', is 'lora'"),
         ("model.max_length=64", "model.max_length: was 2048, is 64"),
         ("on_missing_image=drop", "on_missing_image: was 'error', is 'drop'"),
-        ("tasks.vqa.instruction=Be brief.", "tasks.vqa.instruction: was None, is 'Be brief.'"),
+        ("tasks.vqa.instruction=Be brief.", "instruction.vqa: was None, is 'Be brief.'"),
     ],
 )
 def test_what_determines_a_run_is_named_when_it_changes(
@@ -195,6 +195,17 @@ def test_no_two_sets_are_mistaken_for_each_other(recipe_path: Path) -> None:
     entries = of(recipe_path, final=True)
     assert len(inputs.opened) == 12
     assert len({value for key, value in entries.items() if key.endswith(("%2Ey", ".y"))}) == 2
+
+
+def test_an_instruction_is_not_mistaken_for_a_split_of_that_name(recipe_path: Path) -> None:
+    text = recipe_path.read_text()
+    recipe_path.write_text(
+        text.replace("    test: vqa_test.jsonl", "    test: {instruction: vqa_test.jsonl}")
+    )
+    before = of(recipe_path, final=True)
+    assert differences(before, of(recipe_path, "tasks.vqa.instruction=Be brief.", final=True)) == [
+        "instruction.vqa: was None, is 'Be brief.'"
+    ]
 
 
 def test_another_order_of_the_tasks_is_another_training(recipe_path: Path) -> None:
