@@ -1,11 +1,17 @@
 """Processor time of greedy answers: images computed once for all questions on them, against
-`generate` with every question and its image.
+`generate` with every question and its image. `images known`: also with what the vision tower
+computed in an earlier evaluation, as in most later runs of a recipe.
 
     PYTHONPATH=src python benchmarks/answers.py recipe.yaml checkpoint [rounds [records]]
+    PYTHONPATH=src python benchmarks/answers.py --options recipe.yaml checkpoint [rounds [records]]
 
 Every round answers the validation sets of the recipe in all ways, in an order of its own. All
 answers must be the same. `generate` one by one answers the first records of every set only; its
 time is per answer.
+
+With `--options`, only sets with `exact_match` are answered, by choosing among four options: the
+right answer and others of the set. Images and questions that are computed once are compared with a
+row per option, and both with generated answers, which may be others.
 """
 
 from __future__ import annotations
@@ -14,8 +20,10 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -23,36 +31,50 @@ import torch
 from cotbal.data.batches.collate import Row
 from cotbal.data.files import default_cache
 from cotbal.data.reading.records import open_records
-from cotbal.recipe.recipe import load_recipe
+from cotbal.recipe.mixture import Task
+from cotbal.recipe.recipe import Recipe, load_recipe
+from cotbal.scores.measure import measure
 from cotbal.training.evaluation import Answerer, answerer
+from cotbal.training.features.images import ImageFeatures
 from cotbal.training.ranks import ALONE
 
 ALONE_RECORDS = 16  # of every set, answered one by one
 PLAIN = 32  # rows in a batch of the plain way
 BEFORE = 64  # rows in a batch, with every image computed for every question
+BUDGET = 2**30  # bytes of image features
 REFERENCE = f"generate, batches of {PLAIN}"
+OPTIONS = 4  # of a question
+ROW_EACH = "options, a row each"
+GENERATED = "shared images, generated"
 
 Sets = Sequence[Sequence[Row]]
 Answers = list[list[str]]
+Ways = Mapping[str, Callable[[Sets], Answers]]
 
 
-def main(recipe: Path, checkpoint: str, rounds: int, records: int | None) -> None:
+def main(recipe: Path, checkpoint: str, rounds: int, records: int | None, options: bool) -> None:
     torch.set_num_threads(1)
     loaded = load_recipe(recipe)
     answers = answerer(loaded, checkpoint, ALONE)
     assert isinstance(answers, Answerer)
     assert answers.shared, "this model does not share images"
-    sets = []
-    for task in loaded.mixture.balanced:
-        file = open_records(task.validation, default_cache(), evaluation=True)
-        count = min(len(file), records or len(file))
-        sets.append([Row(file[i], task.name, task.instruction) for i in range(count)])
+    tasks = [
+        task for task in loaded.mixture.balanced if task.metric == "exact_match" or not options
+    ]
+    sets = [rows_of(task, records) for task in tasks]
+    if options:
+        sets = [with_options(rows) for rows in sets]
     print(
         f"{sum(map(len, sets))} questions of {len(sets)} sets on {images(sets)} images", flush=True
     )
+    if options:
+        every, reference = ways_to_choose(answers), ROW_EACH
+    else:
+        known = with_known_images(loaded, checkpoint, sets)
+        every, reference = ways_of(answers, known), REFERENCE
     measured: list[dict[str, float]] = []
     for turn in range(rounds):
-        ways = list(ways_of(answers).items())
+        ways = list(every.items())
         ways = ways[turn % len(ways) :] + ways[: turn % len(ways)]
         seconds, results = {}, {}
         for name, way in ways:
@@ -61,17 +83,71 @@ def main(recipe: Path, checkpoint: str, rounds: int, records: int | None) -> Non
             results[name] = way(asked)
             spent = time.process_time() - started
             seconds[name] = 1000 * spent / sum(map(len, asked))
-        check(results)
+        generated = results.pop(GENERATED, None)
+        check(results, reference)
+        if generated is not None and not turn:
+            show_scores({GENERATED: generated, ROW_EACH: results[ROW_EACH]}, sets)
         measured.append(seconds)
         print(turn + 1, {name: round(value, 2) for name, value in seconds.items()}, flush=True)
-    show(measured)
+    show(measured, reference)
+
+
+def rows_of(task: Task, records: int | None) -> list[Row]:
+    file = open_records(task.validation, default_cache(), evaluation=True)
+    count = min(len(file), records or len(file))
+    return [Row(file[i], task.name, task.instruction) for i in range(count)]
+
+
+def with_known_images(recipe: Recipe, checkpoint: str, sets: Sets) -> Answerer:
+    """The same answers, after an evaluation that has encoded the images."""
+    features = ImageFeatures(BUDGET, report=ignore)
+    known = answerer(recipe, checkpoint, ALONE, features=features)
+    assert isinstance(known, Answerer)
+    queued(known, sets)
+    return known
+
+
+def with_options(rows: Sequence[Row]) -> list[Row]:
+    """The same questions, each with its answer among frequent other answers, in alphabetical
+    order.
+    """
+    frequent = [text for text, _ in Counter(row.record.references[0] for row in rows).most_common()]
+    chosen = []
+    for row in rows:
+        right = row.record.references[0]
+        others = islice((text for text in frequent if text != right), OPTIONS - 1)
+        options = tuple(sorted([right, *others]))
+        chosen.append(replace(row, record=replace(row.record, options=options), choose="sum"))
+    return chosen
+
+
+def ways_to_choose(answers: Answerer) -> Ways:
+    """Name of a way -> what answers sets that way."""
+    apart = replace(answers, shared=False)
+
+    def generated(sets: Sets) -> Answers:
+        return queued(answers, [[replace(row, choose=None) for row in rows] for rows in sets])
+
+    return {
+        ROW_EACH: lambda sets: queued(apart, sets),
+        "options, images and questions once": lambda sets: queued(answers, sets),
+        GENERATED: generated,
+    }
+
+
+def show_scores(results: Mapping[str, Answers], sets: Sets) -> None:
+    """The fraction of right answers of every way."""
+    references = [row.record.references for rows in sets for row in rows]
+    for name, texts in results.items():
+        flat = [text for some in texts for text in some]
+        print(f"{name}: {measure('exact_match', flat, references).score:.3f} right")
 
 
 def images(sets: Sets) -> int:
     return len({row.record.images for rows in sets for row in rows if row.record.images})
 
 
-def ways_of(answers: Answerer) -> dict[str, Callable[[Sets], Answers]]:
+def ways_of(answers: Answerer, known: Answerer) -> Ways:
     """Name of a way -> what answers sets that way."""
     size = answers.settings.batch_size
     before = sized(answers, BEFORE, shared=False)
@@ -83,6 +159,7 @@ def ways_of(answers: Answerer) -> dict[str, Callable[[Sets], Answers]]:
             sized(answers, BEFORE, shared=True), sets
         ),
         f"shared images, batches of {size} (recipe)": lambda sets: queued(answers, sets),
+        "the same, images known": lambda sets: queued(known, sets),
     }
 
 
@@ -118,17 +195,17 @@ def ignore(answers: object) -> None:
     """No progress is shown."""
 
 
-def check(results: dict[str, Answers]) -> None:
-    expected = results[REFERENCE]
+def check(results: Mapping[str, Answers], reference: str) -> None:
+    expected = results[reference]
     for name, texts in results.items():
-        for there, reference in zip(texts, expected, strict=True):
-            assert there == reference[: len(there)], f"the answers of {name!r} differ"
+        for there, wanted in zip(texts, expected, strict=True):
+            assert there == wanted[: len(there)], f"the answers of {name!r} differ"
 
 
-def show(measured: Sequence[dict[str, float]]) -> None:
+def show(measured: Sequence[dict[str, float]], reference: str) -> None:
     for name in ways_in_order(measured):
         values = [seconds[name] for seconds in measured]
-        ratios = [seconds[name] / seconds[REFERENCE] for seconds in measured]
+        ratios = [seconds[name] / seconds[reference] for seconds in measured]
         print(
             f"| {name} | {statistics.median(values):.2f} ms | {statistics.median(ratios):.3f}"
             f" [{min(ratios):.3f}, {max(ratios):.3f}] |"
@@ -142,5 +219,7 @@ def ways_in_order(measured: Sequence[dict[str, float]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    numbers = [int(number) for number in sys.argv[3:]]
-    main(Path(sys.argv[1]), sys.argv[2], *(numbers + [5, None][len(numbers) :]))
+    given = [argument for argument in sys.argv[1:] if argument != "--options"]
+    numbers = [int(number) for number in given[2:]]
+    settings = numbers + [5, None][len(numbers) :]
+    main(Path(given[0]), given[1], *settings, options=len(given) < len(sys.argv) - 1)

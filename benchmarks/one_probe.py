@@ -128,7 +128,7 @@ def execute(file: Path, out: Path, labels: Sequence[str]) -> None:
     resources = Resources(threads=1)
     do(prepared, chosen, Options("inline", resources, keep_checkpoints=True, watch=watch))
     times = list(ends.values())
-    spent = [end - begin for begin, end in pairwise(times)]
+    spent = [round(end - begin, 2) for begin, end in pairwise(times)]
     (out / "seconds.json").write_text(json.dumps(dict(zip(list(ends)[1:], spent, strict=True))))
 
 
@@ -210,7 +210,7 @@ def seconds(argv: Sequence[str]) -> float:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, f"the command failed: {argv}"
-    return usage.ru_utime + usage.ru_stime
+    return round(usage.ru_utime + usage.ru_stime, 2)
 
 
 def measured(file: Path, labels: Sequence[str], folder: Path) -> Round:
@@ -224,7 +224,7 @@ def measured(file: Path, labels: Sequence[str], folder: Path) -> Round:
         label: scripts(prepared.recipe, prepared.root, chosen[label], folder / f"scripts-{i}")
         for i, label in enumerate(labels)
     }
-    return Round(spent - sum(ours.values()), ours, theirs)
+    return Round(round(spent - sum(ours.values()), 2), ours, theirs)
 
 
 def labels_of(file: Path, wanted: Sequence[str]) -> tuple[list[str], list[str]]:

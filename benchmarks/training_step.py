@@ -9,7 +9,7 @@ must agree at every step. Each trainer has a thread, and they take turns: one st
 round, in an order that changes. So all meet the same load of the machine. A step is what happens
 from the end of an optimizer step to the end of the next; the first one, in which cotbal checks its
 weights, does not count. `images known`: what the frozen vision tower computes for these images was
-kept before, as in all runs of a recipe but the first.
+kept before, as for most images in later runs of a recipe.
 """
 
 from __future__ import annotations

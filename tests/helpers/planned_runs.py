@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,18 @@ from helpers.tiny_vlm import mixture
 
 def plan_final(home: Path, *settings: str) -> Path:
     """A mixture in `home/data`, and the directory of its final run `ew` in `home/run`."""
-    recipe = load_recipe(mixture(home / "data", {"color": 1, "paint": 2}), settings)
+    return planned(home, mixture(home / "data", {"color": 1, "paint": 2}), settings)
+
+
+def plan_choosing(home: Path, *settings: str) -> Path:
+    """The same, where the answers of `color` are chosen among options."""
+    path = mixture(home / "data", {"color": 1, "paint": 2}, choosing=("color",))
+    return planned(home, path, ("tasks.color.choose=sum", *settings))
+
+
+def planned(home: Path, path: Path, settings: Sequence[str]) -> Path:
+    """The directory of the final run `ew` of a recipe in `home/run`."""
+    recipe = load_recipe(path, settings)
     prepared = pipeline.plan(recipe, RunDir(home / "run"), ("ew",))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COTBAL_FAKE_FAIL", "ew")

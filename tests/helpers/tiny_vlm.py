@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -28,11 +29,20 @@ def build(directory: Path, seed: int = 0) -> Path:
     return directory
 
 
-def mixture(directory: Path, tasks: dict[str, int], train: int = 24, answers: int = 8) -> Path:
+COLOURS = ["red", "green", "blue", "yellow"]
+
+
+def mixture(
+    directory: Path,
+    tasks: dict[str, int],
+    train: int = 24,
+    answers: int = 8,
+    choosing: Collection[str] = (),
+) -> Path:
     """Write records, images and a recipe; `tasks` maps names to the number of words of their
-    answers.
+    answers, and records of the tasks in `choosing` offer a list of options.
     """
-    colours = ["red", "green", "blue", "yellow"]
+    colours = COLOURS
     (directory / "images").mkdir(parents=True)
     for colour in colours:
         Image.new("RGB", (48, 48), colour).save(directory / "images" / f"{colour}.png")
@@ -40,6 +50,10 @@ def mixture(directory: Path, tasks: dict[str, int], train: int = 24, answers: in
     for task, words in tasks.items():
         for split, count in (("train", train), ("validation", answers), ("test", answers)):
             rows = [_row(task, split, i, colours[i % 4], words) for i in range(count)]
+            if task in choosing:
+                rows = [
+                    {**row, "options": [" ".join([c] * words) for c in colours]} for row in rows
+                ]
             path = directory / "data" / f"{task}_{split}.jsonl"
             path.parent.mkdir(exist_ok=True)
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))

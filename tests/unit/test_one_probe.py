@@ -12,6 +12,8 @@ from helpers import shell
 from helpers.scripts import BENCHMARKS, loaded
 from helpers.tiny_vlm import mixture
 
+pytestmark = pytest.mark.extended
+
 one_probe = loaded(BENCHMARKS / "one_probe.py")
 BALANCE = ["mini", "mini seed 1", "full:color", "full:paint"]
 

@@ -398,6 +398,17 @@ def test_the_fingerprint_is_that_of_the_settings(tmp_path: Path) -> None:
     assert load(tmp_path, MINIMAL, "tasks.vqa.metric=cider").fingerprint != recipe.fingerprint
 
 
+def test_answers_are_generated_unless_a_task_chooses(tmp_path: Path) -> None:
+    recipe = load(tmp_path)
+    assert recipe.mixture["vqa"].choose is None
+    assert "choose" not in recipe.to_yaml()
+    choosing = load(tmp_path, MINIMAL, "tasks.vqa.choose=mean")
+    assert load_recipe(write(tmp_path, choosing.to_yaml())).mixture["vqa"].choose == "mean"
+    assert choosing.fingerprint != recipe.fingerprint
+    with raises(RecipeError, "invalid-recipe", "tasks.vqa.choose", "'sum'", "'mean'"):
+        load(tmp_path, MINIMAL, "tasks.vqa.choose=likelihood")
+
+
 def test_the_starter_is_a_recipe(tmp_path: Path) -> None:
     recipe = load(tmp_path, STARTER)
     assert recipe.mixture.units == ("vqa", "caption")

@@ -12,7 +12,10 @@ import pytest
 from helpers.scripts import BENCHMARKS, loaded
 from helpers.tiny_vlm import mixture
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of TRL and transformers, by their trainers
+pytestmark = [
+    pytest.mark.extended,
+    pytest.mark.filterwarnings("ignore"),  # of TRL and transformers, by their trainers
+]
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,8 @@ class EvaluationSet:
     @property
     def rows(self) -> list[Row]:
         """The same as questions of the task."""
-        return [Row(record, self.task.name, self.task.instruction) for record in self.records]
+        task = self.task
+        return [Row(record, task.name, task.instruction, task.choose) for record in self.records]
 
 
 def evaluation_sets(recipe: Recipe, run: Run) -> list[EvaluationSet]:

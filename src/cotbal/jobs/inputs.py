@@ -307,7 +307,19 @@ def settings_of(recipe: Recipe, run: Run, weights: Mapping[str, float] | None) -
         entries["run.ratios"] = dict(run.ratios)
     for name in run.tasks:
         entries[f"tasks.{name}.instruction"] = recipe.mixture[name].instruction
+    if chosen := _chosen(recipe, run):
+        entries["choose"] = chosen
     return entries
+
+
+def _chosen(recipe: Recipe, run: Run) -> dict[str, str]:
+    """How answers are chosen, of every task that this run answers by choosing."""
+    chosen: dict[str, str] = {}
+    for name in (*run.validation, *run.test):
+        choose = recipe.mixture[name].choose
+        if choose is not None:
+            chosen[name] = choose
+    return chosen
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -13,9 +13,9 @@ from cotbal.data.files import read_json, read_jsonl
 from cotbal.data.reading.image_states import ImageStates
 from cotbal.errors import RecipeError
 from cotbal.jobs.checkpoint_files import checkpoint_digest
-from cotbal.jobs.inputs import Inputs
+from cotbal.jobs.inputs import Inputs, sets_of
 from cotbal.jobs.rundir import RunDir
-from cotbal.recipe.mixture import set_name
+from cotbal.recipe.mixture import TRAIN, set_name
 from cotbal.recipe.ratios import passes
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import UNTRAINED, Run, cost, drawn, final_run, held
@@ -46,6 +46,7 @@ class Planned:
         records: training records seen in one epoch.
         tokens: valid tokens seen in one epoch, estimated from a sample; None without a tokenizer.
         answers: evaluation records to answer.
+        options: that are scored for those of them whose answer is chosen.
         share: its training records over those of a final run.
         replicate: 2 and more for the further trainings of a probe that show the noise of training.
         seconds: measured, or estimated from runs of this directory that were timed; None before
@@ -62,6 +63,7 @@ class Planned:
     share: float
     seconds: float | None = None
     replicate: int = 1
+    options: int = 0
 
     def work(self, epochs: float) -> float:
         """Relative length of the run, in trained records."""
@@ -122,6 +124,9 @@ class Plan:
         answers = [p.answers for p in self.runs if p.kind == "trial"]
         if answers:
             text += f"; trials answer {sum(answers)} validation records"
+        options = sum(p.options for p in self.runs)
+        if options:
+            text += f"; {options:,} options of questions are scored"
         if self.replicate_share:
             text += f"; replicates are {self.replicate_share:.2f} x of the final run"
         known = [p.seconds for p in self.runs if p.seconds is not None]
@@ -149,6 +154,7 @@ class Plan:
                     "records": p.records,
                     "tokens": None if p.tokens is None else round(p.tokens),
                     "answers": p.answers,
+                    "options": p.options,
                     "share": p.share,
                     "seconds": p.seconds,
                 }
@@ -219,6 +225,7 @@ def make_plan(
             answers=_answers(recipe, run, inputs),
             share=records / whole,
             replicate=(recipe.replicate_of(run) or 1) if kind == "probe" else 1,
+            options=_options(recipe, run, inputs),
         )
         processes = (recipe.for_probes if kind == "probe" else recipe).resources.processes
         estimate = pace * item.work(recipe.file.optimization.epochs) / processes if pace else None
@@ -275,6 +282,16 @@ def _answers(recipe: Recipe, run: Run, inputs: Inputs) -> int:
     for task in run.test:
         names += [set_name(task, split) for split in recipe.mixture[task].test]
     return sum(inputs.evaluation[name] for name in names)
+
+
+def _options(recipe: Recipe, run: Run, inputs: Inputs) -> int:
+    total = 0
+    for task, split in sets_of(recipe, run):
+        if split != TRAIN and recipe.mixture[task].choose:
+            name = set_name(task, split)
+            counts = inputs.opened[name].option_counts()
+            total += int(counts[inputs.kept[name]].sum())
+    return total
 
 
 def _seconds(paths: RunPaths) -> float | None:

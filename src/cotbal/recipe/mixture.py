@@ -7,8 +7,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 TRAIN = "train"  # the split of training records
+Choose = Literal["sum", "mean"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Task:
         group: name of the group whose weight this task shares, or None.
         balanced: False for a task that takes no part in the probes; if it is trained, its weight is
             the mean, 1.
+        choose: how the log-likelihood of an option is summed up over its tokens, for a task whose
+            answers are chosen among the options of a record; None where they are generated.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Task:
     instruction: str | None = None
     group: str | None = None
     balanced: bool = True
+    choose: Choose | None = None
 
     def metrics_of(self, split: str) -> tuple[str, ...]:
         """The metrics that score `validation` or the test split of this name."""

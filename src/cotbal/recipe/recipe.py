@@ -211,4 +211,5 @@ def _task(name: str, section: TaskSection, root: Path) -> Task:
         instruction=section.instruction,
         group=section.group,
         balanced=section.balanced,
+        choose=section.choose,
     )

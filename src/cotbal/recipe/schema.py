@@ -20,6 +20,7 @@ from pydantic import (
 
 from cotbal.balance.probes import Form
 from cotbal.balance.settings import LARGEST_SEED, Section, Seed, Settings, not_boolean
+from cotbal.recipe.mixture import Choose
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -63,6 +64,13 @@ Training = Literal["frozen", "full", "lora"]
 Directive = Annotated[str, Field(pattern=r"^--[^\n]+$")]
 
 
+def _without_none(name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields, without this one if it is None."""
+    if fields[name] is None:
+        del fields[name]
+    return fields
+
+
 class TaskSection(Section):
     """One task as written in the recipe; paths are relative to the recipe file.
 
@@ -77,6 +85,12 @@ class TaskSection(Section):
     instruction: str | None = None
     group: Name | None = None
     balanced: Flag = True
+    choose: Choose | None = None  # the most likely option of a record, by sum or mean over tokens
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_off(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Recipes from before there was `choose` keep their fingerprint.
+        return _without_none("choose", serialize(self))
 
     @model_validator(mode="before")
     @classmethod
@@ -158,14 +172,8 @@ class ModelSection(Section):
 
     @model_serializer(mode="wrap")
     def _without_what_is_off(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Runs are identified by these fields: those of before there was quantization must keep
-        # their identity.
-        fields: dict[str, Any] = serialize(self)
-        return {
-            name: value
-            for name, value in fields.items()
-            if name != "quantization" or value is not None
-        }
+        # Runs are identified by these fields; those without quantization keep their identity.
+        return _without_none("quantization", serialize(self))
 
 
 class Optimization(Section):

@@ -19,6 +19,7 @@ tasks:
     test: data/vqa_test.jsonl    # optional; {testA: ..., testB: ...} for several
     metric: exact_match          # exact_match, cider, box_iou, or the dotted path of a module of your own
     instruction: Answer the question using a single word or phrase.
+    # choose: sum                # multiple choice: the most likely of the `options` of a record
   caption:
     train: data/caption_train.jsonl
     validation: data/caption_validation.jsonl

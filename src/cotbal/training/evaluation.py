@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -12,16 +11,19 @@ from typing import Any, Protocol, TypeVar
 import torch
 from transformers import AutoConfig, GenerationConfig
 
+from cotbal.data.batches.choices import Offered, by_options, offered, option_batch
 from cotbal.data.batches.collate import Collator, Row
 from cotbal.data.batches.loading import made, processes
-from cotbal.data.batches.prefixes import Prompt, prefixed, prompts, waves
+from cotbal.data.batches.prefixes import Group, Prefixed, Prompt, in_parts, prefixed, prompts, waves
 from cotbal.data.batches.questions import QuestionCollator, collator_for
 from cotbal.data.files import write_sealed_rows
 from cotbal.data.reading.record import Record, answer_row
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.schema import Generation
 from cotbal.training import vlm
-from cotbal.training.decoding.greedy import Decoder, on_device
+from cotbal.training.decoding.choices import Chooser, likelihoods, most_likely
+from cotbal.training.decoding.greedy import Decoder
+from cotbal.training.decoding.prefill import on_device
 from cotbal.training.decoding.support import GREEDY, IDS, obstacle, other_settings
 from cotbal.training.features.images import ImageFeatures
 from cotbal.training.ranks import ALONE, Ranks
@@ -77,14 +79,26 @@ def answerer(
             if reason
             else "answers: images are computed once for all questions on them"
         )
+        _print_choices(recipe, reason)
     workers = processes(recipe.resources.dataloader_workers)
     settings = recipe.file.generation
     return Answerer(device_model, collator, settings, ranks, workers, reason is None, queue)
 
 
+def _print_choices(recipe: Recipe, reason: str | None) -> None:
+    tasks = [task.name for task in recipe.mixture.tasks if task.choose]
+    if not tasks:
+        return
+    form = "images and questions are computed once for all options"
+    if reason:
+        form = f"every option with its question and images ({reason})"
+    print(f"answers chosen among options ({', '.join(tasks)}): {form}")
+
+
 @dataclass(frozen=True)
 class Answerer:
-    """Greedy answers of a model; ranks take batches in turn, and all of them get all answers.
+    """Answers of a model, greedy or chosen among the options of a record. Ranks take batches in
+    turn, and all of them get all answers.
 
     Attributes:
         workers: processes per rank that make the next batches meanwhile.
@@ -114,25 +128,45 @@ class Answerer:
 
     def some(self, rows: Sequence[Row]) -> Iterator[dict[int, str]]:
         """The answers of this process by index of their row, as they come."""
-        asked = prompts(self.collator, rows)
-        return self._shared(asked) if self.shared else self._plain(asked)
+        generated: list[Prompt] = []
+        chosen: list[Prompt] = []
+        for prompt in prompts(self.collator, rows):
+            if prompt.row.options:
+                chosen.append(prompt)
+            else:
+                generated.append(prompt)
+        if self.shared:
+            return self._shared(generated, chosen)
+        return self._plain(self._batches(generated) + self._batches(chosen))
 
-    def _plain(self, asked: Sequence[Prompt]) -> Iterator[dict[int, str]]:
-        """By `generate`, each row with its images."""
-        for share, batch in self._made(self._batches(asked), self._inputs):
-            yield _by_index(share, self._generate(batch))
+    def _plain(self, shares: list[list[Prompt]]) -> Iterator[dict[int, str]]:
+        """By `generate`, or a row per option; each row with its images."""
+        for share, batch in self._made(shares, self._inputs):
+            yield _by_index(share, self._answers(share, batch))
 
-    def _shared(self, asked: Sequence[Prompt]) -> Iterator[dict[int, str]]:
-        """By `Decoder`, or by `generate` where the prompts cannot be taken apart."""
+    def _shared(
+        self, generated: Sequence[Prompt], chosen: Sequence[Prompt]
+    ) -> Iterator[dict[int, str]]:
+        """By `Decoder` and `Chooser`, or as without them where prompts cannot be taken apart."""
         size = self.settings.batch_size
-        shares = waves(asked, self.collator.processor.image_token, size)
+        token = self.collator.processor.image_token
+        shares = waves(generated, token, size) + waves(chosen, token, size)
         decode = Decoder(self.model, self.settings.max_new_tokens, size)
-        for share, batch in self._made(shares, partial(prefixed, self.collator)):
+        choose = Chooser(self.model, size)
+        for share, batch in self._made(shares, self._shared_inputs):
             if batch is None:
-                yield from self._generated(self._batches(list(chain(*share))))
-                continue
-            for some, tokens in decode(batch):
-                yield _by_index(some, self._texts(tokens))
+                yield from self._apart(list(chain(*share)))
+            elif isinstance(batch, Offered):
+                for some, texts in choose(batch):
+                    yield _by_index(some, texts)
+            else:
+                for some, tokens in decode(batch):
+                    yield _by_index(some, self._texts(tokens))
+
+    def _shared_inputs(self, wave: Sequence[Group]) -> Prefixed | Offered | None:
+        if wave[0][0].row.options:
+            return offered(self.collator, wave)
+        return prefixed(self.collator, wave)
 
     def _made(
         self, shares: Sequence[Share], make: Callable[[Share], Batch]
@@ -149,14 +183,25 @@ class Answerer:
         """Rows with long answers first, and rows of like length together: a batch of `generate`
         ends when its last row has ended.
         """
-        size, ordered = self.settings.batch_size, sorted(asked, key=lambda prompt: prompt.order)
-        return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+        size = self.settings.batch_size
+        ordered = sorted(asked, key=lambda prompt: prompt.order)
+        if asked and asked[0].row.options:
+            return by_options(ordered, size)
+        return in_parts(ordered, size)
 
-    def _generated(self, shares: list[list[Prompt]]) -> Iterator[dict[int, str]]:
+    def _apart(self, asked: Sequence[Prompt]) -> Iterator[dict[int, str]]:
+        shares = self._batches(asked)
         for share, batch in zip(shares, made(shares, self._inputs, self.workers), strict=True):
-            yield _by_index(share, self._generate(batch))
+            yield _by_index(share, self._answers(share, batch))
+
+    def _answers(self, share: Sequence[Prompt], batch: dict[str, Any]) -> list[str]:
+        if share[0].row.options:
+            return most_likely(share, likelihoods(self.model, batch))
+        return self._generate(batch)
 
     def _inputs(self, share: Sequence[Prompt]) -> dict[str, Any]:
+        if share[0].row.options:
+            return option_batch(self.collator, share)
         return self.collator.tokens([p.row for p in share], [p.text for p in share])
 
     def _generate(self, batch: dict[str, Any]) -> list[str]:
@@ -183,7 +228,8 @@ def set_greedy(model: Any, collator: AnyCollator) -> None:
     (`repetition_penalty`, `min_new_tokens`, `suppress_tokens`, ...) could change the most likely
     token. An answer ends at the token that ends a turn in training, or at one of the checkpoint's.
     """
-    stored, tokenizer = model.generation_config, collator.tokenizer
+    stored = model.generation_config
+    tokenizer = collator.tokenizer
     ends = stored.eos_token_id if isinstance(stored.eos_token_id, list) else [stored.eos_token_id]
     model.generation_config = GenerationConfig(
         **GREEDY,

@@ -57,6 +57,14 @@ def _task(directory: Path, task: str, train: int) -> dict[str, Any]:
     return {split: f"{task}_{split}.jsonl" for split in sizes}
 
 
+def offer_options(path: Path) -> None:
+    """Let every record of a file offer its answer and two other texts."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        row["options"] = ["x", row["conversations"][1]["value"], "y"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 def record(task: str, split: str, number: int) -> dict[str, Any]:
     """One conversation; every third is about an image, of which there are two."""
     image = {"image": "ab"[number % 2] + ".png"} if number % 3 == 0 else {}

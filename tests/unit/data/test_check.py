@@ -478,6 +478,15 @@ def test_a_metric_that_is_given_details_reads_them(lab: Lab) -> None:
     assert ["`boxes`" in warning for warning in unread] == [True]
 
 
+def test_options_are_read_by_a_task_that_chooses(lab: Lab) -> None:
+    for split in ("train", "validation"):
+        lab.write(split, [{**row, "options": ["a", "b"]} for row in rows(split)])
+    unread = [warning for warning in lab.check().warnings if "key `" in warning]
+    assert ["`options`" in warning for warning in unread] == [True]
+    lab.task["choose"] = "sum"
+    assert not [warning for warning in lab.check().warnings if "key `" in warning]
+
+
 def test_answers_without_loss_are_not_counted(lab: Lab) -> None:
     train = rows("train", 2)
     train[0]["conversations"][1]["weight"] = 0

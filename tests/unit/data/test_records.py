@@ -101,6 +101,25 @@ def test_details_come_from_every_kind_of_file(tmp_path: Path, suffix: str) -> No
     assert record.details == {"category": "count", "index": 3, "raw": ""}
 
 
+@pytest.mark.parametrize("suffix", ["json", "parquet"])
+def test_options_of_evaluation_records(tmp_path: Path, suffix: str) -> None:
+    lists = [["a frog ", "Straße"], None, ["", "b"]]
+    raw = [llava(str(i), options=options) for i, options in enumerate(lists)]
+    path = write(tmp_path / f"data.{suffix}", raw)
+    records = open_records(path, tmp_path / "cache", evaluation=True)
+    assert [record.options for record in records] == [("a frog", "Straße"), (), ("", "b")]
+    assert records.option_counts().tolist() == [2, 0, 2]
+    assert [record.options for record in open_records(path, tmp_path / "cache")] == [()] * 3
+
+
+def test_other_options_than_texts_are_kept_as_they_were(tmp_path: Path) -> None:
+    values = ["(A) a (B) b", 4, {"A": "a"}, [1.5, 2.5], [True, "b"], [3, "b"]]
+    path = write(tmp_path / "a.jsonl", [llava(str(i), options=v) for i, v in enumerate(values)])
+    records = open_records(path, tmp_path / "cache", evaluation=True)
+    assert [record.options for record in records] == [()] * 5 + [("3", "b")]
+    assert [record.details.get("options") for record in records] == [*values[:2], *[None] * 4]
+
+
 def test_ids(tmp_path: Path) -> None:
     rows = [llava(None), llava("b"), llava(None)]
     records = open_records(write(tmp_path / "vqa_train.jsonl", rows), tmp_path / "cache")

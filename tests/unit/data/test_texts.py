@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from cotbal.data.checks.texts import check_texts, need_sound_texts
 from cotbal.errors import DataError
 from cotbal.recipe.recipe import load_recipe
 from helpers import byte_checkpoint
-from helpers.errors import raises
+from helpers.errors import names_all, raises
 from helpers.record_rows import llava, write
 
 
@@ -127,3 +128,80 @@ def test_findings_are_kept_until_something_changes(
     for kept, broken in zip((lab.root / "cache").glob("*.references.json"), "{[" * 9, strict=False):
         kept.write_text(broken + "]" * (broken == "["))
     assert made(lambda: None) == 2
+
+
+def offer(lab: Lab, *rows: tuple[Any, Any]) -> None:
+    """A validation set of these answers and options."""
+    records = [
+        llava(f"v{i}", f"What {i}?", answer, image=None, options=options)
+        for i, (answer, options) in enumerate(rows)
+    ]
+    write(lab.root / "validation.jsonl", records)
+    lab.task |= {"choose": "mean", "test": None}
+
+
+def test_options_that_can_be_chosen(lab: Lab) -> None:
+    longer = "ten tokens and more are fine here"
+    offer(lab, ("frog", [" frog", "toad "]), (longer, [longer, "b", "c"]), (["x", "Y"], ["y", "z"]))
+    assert lab.findings() == []
+    lab.task["choose"] = None
+    assert len(lab.findings()) == 1, "a generated answer has at most nine tokens"
+
+
+def test_options_among_which_nothing_can_be_chosen(lab: Lab) -> None:
+    offer(
+        lab,
+        ("frog", None),
+        ("frog", ["frog"]),
+        ("frog", "frog, toad"),
+        ("frog", ["frog", 1.5]),
+        ("frog", ["frog", "  "]),
+        ("frog", ["frog", "to</s>ad"]),
+        ("frog", ["frog", "<image>"]),
+        ("frog", ["toad", "newt"]),
+        (["3", "three"], [2, 3]),
+    )
+    codes = {problem.number: problem.code for problem in check(lab).problems}
+    assert codes == {
+        1: "missing-options",
+        2: "missing-options",
+        3: "missing-options",
+        4: "missing-options",
+        5: "empty-text",
+        6: "special-token",
+        7: "image-markers",
+        8: "unreachable-reference",
+    }
+    with raises(DataError, "invalid-records", "8 texts", "validation.jsonl, record 1: "):
+        need_sound_texts(lab.recipe(), lab.root / "cache")
+    lab.task["choose"] = None
+    lab.more["generation"] = {"max_new_tokens": 99}
+    assert lab.findings() == [], "options matter only where one is chosen"
+
+
+def check(lab: Lab) -> texts.TextReport:
+    return check_texts(lab.recipe(), lab.root / "cache")
+
+
+def test_repeated_options_are_a_warning(lab: Lab) -> None:
+    offer(lab, ("frog", ["frog", "toad"]), ("frog", ["frog", "toad", "toad"]))
+    assert not check(lab).problems
+    (warning,) = check(lab).warnings
+    assert names_all(warning, "validation.jsonl", 1, "record 2")
+
+
+def test_letters_and_the_rotations_of_a_question_are_options(lab: Lab) -> None:
+    offer(lab, ("B", ["A", "B"]), ("A", ["A", "B"]), ("A", ["B", "C"]))
+    path = lab.root / "validation.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    write(path, [{**row, "rotation_of": "q"} for row in rows])
+    lab.task["metric"] = "multiple_choice"
+    assert [(p.number, p.code) for p in check(lab).problems] == [(3, "unreachable-reference")]
+
+
+def test_a_metric_that_fails_on_options_is_an_error(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer(lab, ("frog", ["frog", "toad"]))
+    monkeypatch.setattr("cotbal.metrics.exact_match.score", lambda *_: 1 / 0)
+    assert [(p.number, p.code) for p in check(lab).problems] == [(0, "metric-failed")]

@@ -26,6 +26,7 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import Run, curve_runs, final_run, plan_probes
 from helpers.errors import raises
+from helpers.pipeline_fakes import offer_options
 
 
 def recipe(path: Path, *overrides: str) -> Recipe:
@@ -68,6 +69,17 @@ def test_what_determines_a_run_is_named_when_it_changes(
     recipe_path: Path, override: str, entry: str
 ) -> None:
     assert differences(of(recipe_path), of(recipe_path, override)) == [entry]
+
+
+def test_how_answers_are_chosen_determines_the_runs_that_answer(recipe_path: Path) -> None:
+    offer_options(recipe_path.parent / "vqa_validation.jsonl")
+    settings = ("tasks.vqa.test=null", "tasks.vqa.choose=sum")
+    before, now = of(recipe_path, settings[0]), of(recipe_path, *settings)
+    assert differences(before, now) == ["choose: was None, is {'vqa': 'sum'}"]
+    assert differences(now, of(recipe_path, *settings[:1], "tasks.vqa.choose=mean")) == [
+        "choose: was {'vqa': 'sum'}, is {'vqa': 'mean'}"
+    ]
+    assert "choose" not in before
 
 
 @pytest.mark.parametrize(

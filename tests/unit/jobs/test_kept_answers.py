@@ -13,7 +13,8 @@ from cotbal.jobs import entry, kept_answers, worker
 from cotbal.jobs.executors import STOPPED
 from cotbal.jobs.kept_answers import KeptAnswers
 from cotbal.training.evaluation import Answerer
-from helpers.planned_runs import plan_final
+from helpers.planned_runs import plan_choosing, plan_final
+from helpers.tiny_vlm import COLOURS
 
 
 def test_files_are_read_together_and_damaged_ones_are_removed(tmp_path: Path) -> None:
@@ -45,10 +46,10 @@ def test_answers_are_written_now_and_then(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(kept.read()) == 5
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
+@pytest.fixture(params=[plan_final, plan_choosing])
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A mixture, and a run directory whose final run `ew` has a job file and was not begun."""
-    return plan_final(tmp_path)
+    return request.param(tmp_path)
 
 
 def written(run: Path) -> dict[str, str]:
@@ -85,3 +86,15 @@ def test_a_run_that_was_stopped_asks_for_missing_answers_only(
     worker.main(job)
     assert asked == [16, 8, 0, 16]
     assert written(home) == first
+
+
+def test_chosen_answers_are_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = plan_choosing(tmp_path)
+    worker.main([str(home / "job.json")])
+    rows = [json.loads(line) for line in written(home)["color.test.jsonl"].splitlines()]
+    assert {row["answer"] for row in rows} <= set(COLOURS)
+    scores = json.loads((home / "scores" / "color.test.json").read_text())
+    right = sum(row["answer"] in row["references"] for row in rows)
+    assert scores["metrics"]["exact_match"]["score"] == pytest.approx(right / len(rows))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "(color)" in line]
+    assert "chosen among options" in line

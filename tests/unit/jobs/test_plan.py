@@ -11,7 +11,7 @@ from cotbal.jobs.plan import ANSWER_COST, Prepared
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import load_recipe
 from helpers.errors import names_all
-from helpers.pipeline_fakes import TEST, TRAIN, VALIDATION, write_mixture
+from helpers.pipeline_fakes import TEST, TRAIN, VALIDATION, offer_options, write_mixture
 
 SEVEN = ("a", "b", "c", "d", "e", "f", "g")
 
@@ -67,6 +67,16 @@ def test_every_run_has_its_records_and_answers(recipe_path: Path) -> None:
     final = plan.runs[-1]
     assert final.share == 1
     assert final.work(epochs=2) == 2 * 4 * TRAIN + ANSWER_COST * 4 * TEST
+
+
+def test_options_are_counted_where_an_answer_is_chosen(recipe_path: Path) -> None:
+    for split in ("validation", "test"):
+        offer_options(recipe_path.parent / f"vqa_{split}.jsonl")
+    assert {p.options for p in planned(recipe_path).plan.runs} == {0}
+    plan = planned(recipe_path, "tasks.vqa.choose=sum").plan
+    assert [p.options for p in plan.runs] == [3 * VALIDATION] * 6 + [3 * TEST]
+    assert f"{18 * VALIDATION + 3 * TEST:,} options" in plan.sentence()
+    assert plan.to_json()["runs"][-1]["options"] == 3 * TEST
 
 
 def test_answers_of_several_splits_are_counted_whatever_they_are_called(recipe_path: Path) -> None:

@@ -22,7 +22,7 @@ from cotbal.jobs.kept_answers import KeptAnswers
 from cotbal.jobs.shares import HelperShares, OfferedShares, Shares, write_offer
 from helpers.errors import raises
 from helpers.forked_modules import Forked
-from helpers.planned_runs import plan_final
+from helpers.planned_runs import plan_choosing, plan_final
 
 HELPER = (sys.executable, "-m", "cotbal.jobs.helper")
 KEYS = [("vqa.test", number) for number in range(4)]
@@ -184,7 +184,11 @@ class Help:
 _taken = Shares._is_taken
 
 
-def test_a_helper_gives_the_same_answers(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("plan", [plan_final, plan_choosing])
+def test_a_helper_gives_the_same_answers(
+    plan: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = plan(tmp_path, "generation.batch_size=1")
     worker.main(job(home))
     alone = written(home)
     again(home)

@@ -18,6 +18,7 @@ from cotbal.data.reading.recent_images import RecentImages
 from cotbal.data.reading.record import IMAGE, Record
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
+from cotbal.recipe.mixture import Choose
 
 Batch = dict[str, Any]
 Range = tuple[int, int]  # first and last (exclusive) token
@@ -27,11 +28,19 @@ REJECTIONS = (ValueError, TypeError, IndexError, ArithmeticError, RuntimeError)
 
 @dataclass(frozen=True)
 class Row:
-    """One record with what its task adds to it."""
+    """One record with what its task adds to it; `choose` as in `Task`."""
 
     record: Record
     task: str
     instruction: str | None
+    choose: Choose | None = None
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The texts to choose the answer among; empty where it is generated."""
+        if self.choose is None:
+            return ()
+        return self.record.options
 
 
 class RejectedImages(DataError):

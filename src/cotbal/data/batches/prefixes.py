@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from statistics import mean
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch import Tensor
 from cotbal.data.batches.collate import Batch, Collator, Row, by_position
 
 TOKENS = ("input_ids", "attention_mask")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,19 @@ def waves(asked: Iterable[Prompt], image_token: str, size: int) -> list[list[Gro
     for group in groups.values():
         group.sort(key=lambda prompt: prompt.order)
     ordered = sorted(groups.values(), key=lambda group: [prompt.order for prompt in group])
-    pictured = [group for group in ordered if group[0].row.record.images]
-    texts = [group for group in ordered if not group[0].row.record.images]
-    return [
-        part[start : start + size]
-        for part in (pictured, texts)
-        for start in range(0, len(part), size)
-    ]
+    pictured: list[Group] = []
+    texts: list[Group] = []
+    for group in ordered:
+        if group[0].row.record.images:
+            pictured.append(group)
+        else:
+            texts.append(group)
+    return in_parts(pictured, size) + in_parts(texts, size)
+
+
+def in_parts(items: list[Item], size: int) -> list[list[Item]]:
+    """The items in their order, `size` at a time."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def prefixed(collator: Collator, wave: Sequence[Group]) -> Prefixed | None:
@@ -152,10 +159,10 @@ def _heads(expanded: list[list[int]], tails: list[list[int]]) -> list[list[int]]
 def left_padded(rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
     """`input_ids` and `attention_mask`; padding is id 0 and is never attended to."""
     width = max(map(len, rows))
-    ids = []
-    mask = []
+    ids: list[list[int]] = []
+    mask: list[list[int]] = []
     for row in rows:
         padding = [0] * (width - len(row))
-        ids.append([*padding, *row])
-        mask.append([*padding, *[1] * len(row)])
-    return dict(zip(TOKENS, map(torch.tensor, (ids, mask)), strict=True))
+        ids.append(padding + list(row))
+        mask.append(padding + [1] * len(row))
+    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cotbal.data.batches.lengths import Length, Meter, Truncation
 from cotbal.data.checks.leaks import Keys, keys_of
+from cotbal.data.reading.conversations import OPTIONS
 from cotbal.data.reading.images import problems_of_images
 from cotbal.data.reading.record import Problem, Record
 from cotbal.data.reading.records import Records, sound_records
@@ -159,7 +160,8 @@ def _unread(records: Records, task: Task, split: str) -> dict[str, Unread]:
     unread: dict[str, Unread] = {}
     for number, keys, details in records.unread():
         for key in keys:
-            if not (given and key in details):
+            is_read = (given and key in details) or (task.choose and key == OPTIONS)
+            if not is_read:
                 before = unread.get(key, Unread(0, number))
                 unread[key] = Unread(before.count + 1, before.first)
     return unread

@@ -121,7 +121,7 @@ def check_references(records: Sequence[Record], name: str, path: AnswerPath) -> 
     try:
         return _judged(sound, name, given, path)
     except Exception as error:  # a metric of a user's own may raise anything
-        return Findings(tuple(_failures(sound, name, error)))
+        return Findings(tuple(failures(sound, name, error)))
 
 
 def _changed(
@@ -138,7 +138,7 @@ def _changed(
         record, text = changed[0]
         yield (
             f"{name}: {len(changed):,} references cannot be answered as they are; the first is in "
-            f"record {record.number}: {_short(text)} {path.change(text)}"
+            f"record {record.number}: {short(text)} {path.change(text)}"
         )
 
 
@@ -160,7 +160,7 @@ def _judged(
     maximum = float(metric.MAXIMUM)
     partial = bool(getattr(metric, "PARTIAL_REFERENCES", False))
     constant = metric.constant_answer([record.references for record in records])
-    _scores(name, records, [constant] * len(records))
+    scores_of(name, records, [constant] * len(records))
     problems: list[tuple[int, str, str]] = []
     cut: list[_SelfScore] = []
     below: list[_SelfScore] = []
@@ -178,7 +178,7 @@ def _judged(
             worth = f"{plain} of {maximum:g}"
         message = (
             f"{name}: expected references that score their maximum as the answer; found"
-            f" {_short(score.text)}, which scores {worth}"
+            f" {short(score.text)}, which scores {worth}"
         )
         problems.append((score.number, message, "unreachable-reference"))
     warnings = [*_warning_of_cut(name, cut, path)]
@@ -186,7 +186,7 @@ def _judged(
         first = below[0]
         warnings.append(
             f"{name}: {len(below):,} references of {len(records):,} records score less than the"
-            f" maximum {maximum:g} as the answer; the first is {_short(first.text)} in record"
+            f" maximum {maximum:g} as the answer; the first is {short(first.text)} in record"
             f" {first.number} ({first.plain:g}). If this is intended, set PARTIAL_REFERENCES = True"
             " in the metric's module"
         )
@@ -218,8 +218,8 @@ def _low_scores(
         back_texts = [given[text] for text in texts]
         if rank and partial and texts == back_texts:
             continue
-        plain = _scores(name, chosen, texts)
-        back = plain if texts == back_texts else _scores(name, chosen, back_texts)
+        plain = scores_of(name, chosen, texts)
+        back = plain if texts == back_texts else scores_of(name, chosen, back_texts)
         rows = zip(chosen, texts, back_texts, plain, back, strict=True)
         for record, text, back_text, before, after in rows:
             lost = text != back_text and after < before - near
@@ -240,14 +240,15 @@ def _columns(records: Sequence[Record]) -> Iterator[tuple[list[Record], list[str
         yield chosen, texts
 
 
-def _scores(name: str, records: Sequence[Record], answers: Sequence[str]) -> list[float]:
+def scores_of(name: str, records: Sequence[Record], answers: Sequence[str]) -> list[float]:
+    """The scores of these answers to the questions of these records."""
     references = [record.references for record in records]
     rows = [answer_row(record, "") for record in records]
     scores: list[float] = measure(name, answers, references, rows).values.tolist()
     return scores
 
 
-def _failures(
+def failures(
     records: Sequence[Record], name: str, error: Exception
 ) -> Iterator[tuple[int, str, str]]:
     """Which records make a metric fail; the file as a whole where none or each of them does."""
@@ -272,6 +273,7 @@ def _failing(records: Sequence[Record], name: str) -> Iterator[tuple[int, Except
             yield record.number, error
 
 
-def _short(text: str) -> str:
+def short(text: object) -> str:
+    """The beginning of a text, or of a list of texts, for a message."""
     shown = repr(text)
     return shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 3]}..."

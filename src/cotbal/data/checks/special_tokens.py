@@ -91,7 +91,7 @@ def problems_of_instruction(task: Task, recipe: Path, tokens: SpecialTokens) -> 
     for token in [*tokens.of(instruction), *([IMAGE] if IMAGE in instruction else [])]:
         if token not in tokens.others:
             where = f"task {task.name}: instruction"
-            message = f"{where}: {_message(token, instruction)}"
+            message = f"{where}: {message_of(token, instruction)}"
             yield Problem(recipe, 0, message, "special-token")
 
 
@@ -101,7 +101,7 @@ def problems_of_texts(records: Records, tokens: SpecialTokens) -> Iterator[Probl
         for where, text in _texts(record):
             token = next((token for token in tokens.of(text) if token in tokens.structure), None)
             if token is not None:
-                message = f"{where}: {_message(token, text)}"
+                message = f"{where}: {message_of(token, text)}"
                 yield Problem(records.source, record.number, message, "special-token")
 
 
@@ -137,7 +137,8 @@ def _texts(record: Record) -> Iterator[tuple[str, str]]:
         yield f"answer {number}", reference
 
 
-def _message(token: str, text: str) -> str:
+def message_of(token: str, text: str) -> str:
+    """What is wrong with a text that holds this special token."""
     at = text.index(token)
     end = at + len(token)
     around = text[max(0, at - _AROUND) : end + _AROUND]

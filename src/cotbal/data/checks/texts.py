@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from cotbal.data.checks import references
+from cotbal.data.checks import options, references
+from cotbal.data.checks.options import check_options, problems_of_options, warnings_of_options
 from cotbal.data.checks.references import AnswerPath, Findings, answer_path, check_references
 from cotbal.data.checks.special_tokens import (
     SpecialTokens,
@@ -18,7 +19,7 @@ from cotbal.data.checks.special_tokens import (
     warnings_of_texts,
 )
 from cotbal.data.files import write_json
-from cotbal.data.reading.record import Problem, first_lines
+from cotbal.data.reading.record import Problem, Record, first_lines
 from cotbal.data.reading.records import Records, sound_records
 from cotbal.errors import CotbalError, DataError
 from cotbal.recipe.mixture import TRAIN
@@ -61,9 +62,14 @@ def check_texts(
             with sound_records(file, cache, split != TRAIN) as (records, others):
                 progress(f"{task.name} {split}: texts of records", 0, len(records))
                 broken = list(problems_of_texts(records, tokens))
-                report.problems += broken
                 report.warnings += warnings_of_texts(records, tokens)
-                answers = _Answers(records, broken, path, None if others or broken else cache)
+                chosen = task.choose is not None and split != TRAIN
+                if chosen:
+                    broken += problems_of_options(records, tokens)
+                    report.warnings += warnings_of_options(records)
+                report.problems += broken
+                kept = None if others or broken else cache
+                answers = _Answers(records, broken, None if chosen else path, kept)
                 for metric in () if split == TRAIN else task.metrics_of(split):
                     _check_answers(report, metric, answers)
     return report
@@ -92,13 +98,25 @@ class _Answers:
 
     Attributes:
         broken: errors of records that are left out.
+        path: the way of generated answers; None where answers are chosen among options.
         cache: directory for findings; None where records are left out.
     """
 
     records: Records
     broken: list[Problem]
-    path: AnswerPath
+    path: AnswerPath | None
     cache: Path | None
+
+    @property
+    def identity(self) -> str:
+        """The same for two ways only if findings are."""
+        return "options" if self.path is None else self.path.identity
+
+    def check(self, records: Sequence[Record], metric: str) -> Findings:
+        """The errors and warnings of these records."""
+        if self.path is None:
+            return check_options(records, metric)
+        return check_references(records, metric, self.path)
 
 
 def _check_answers(report: TextReport, metric: str, answers: _Answers) -> None:
@@ -112,18 +130,18 @@ def _check_answers(report: TextReport, metric: str, answers: _Answers) -> None:
 
 
 def _findings(metric: str, answers: _Answers) -> Findings:
-    """What `check_references` finds, from the cache where nothing has changed since."""
+    """What `check` finds, from the cache where nothing has changed since."""
     if answers.cache is None:
         left_out = {problem.number for problem in answers.broken}
         sound = [record for record in answers.records if record.number not in left_out]
-        return check_references(sound, metric, answers.path)
-    code = code_digest(load_metric(metric), references)
-    key = f"{answers.records.digest} {code} {answers.path.identity}"
+        return answers.check(sound, metric)
+    code = code_digest(load_metric(metric), references, options)
+    key = f"{answers.records.digest} {code} {answers.identity}"
     file = answers.cache / f"{hashlib.sha256(key.encode()).hexdigest()}.references.json"
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         return Findings(tuple(map(tuple, content["problems"])), tuple(content["warnings"]))
     except (OSError, ValueError, KeyError, TypeError):  # not there, or broken
-        findings = check_references(list(answers.records), metric, answers.path)
+        findings = answers.check(list(answers.records), metric)
         write_json(file, asdict(findings))
         return findings

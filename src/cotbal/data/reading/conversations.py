@@ -27,6 +27,7 @@ from cotbal.data.reading.unread_keys import unread
 from cotbal.data.reading.values import is_filled, is_json, is_text, show
 from cotbal.errors import DataError
 
+OPTIONS = "options"  # the key of the texts that an evaluation record offers to choose among
 _PARTS = {"id", "task", "image", "images", "system", *OTHER_MEDIA, *FORMS}
 
 
@@ -65,6 +66,7 @@ def normalise(raw: Any, number: int, evaluation: bool, keep: Keep) -> Record | l
         number,
         details_of(raw) if evaluation else {},
         tuple(notes.unread),
+        _read_options(raw.get(OPTIONS)) if evaluation else (),
     )
 
 
@@ -111,6 +113,21 @@ def _read_name(raw: dict[str, Any], key: str, notes: Notes) -> str:
         return str(value)
     notes.reject("invalid-value", f"{key}: expected text; found {show(value)}")
     return ""
+
+
+def _read_options(value: Any) -> tuple[str, ...]:
+    """The options without white space at their ends; none where the key holds something else, which
+    is an error only for a task that chooses.
+    """
+    if not isinstance(value, list):
+        return ()
+    options: list[str] = []
+    for option in value:
+        text = str(option) if type(option) is int else option
+        if not is_text(text):
+            return ()
+        options.append(text.strip())
+    return tuple(options)
 
 
 def details_of(raw: Mapping[str, Any]) -> dict[str, Detail]:

@@ -43,6 +43,8 @@ class Record:
         number: the line of JSONL, otherwise the record in its file, counted from 1.
         details: other fields of an evaluation record that are text, numbers or truth values, such
             as its category; empty for a training record.
+        options: of an evaluation record, the texts to choose among; empty where its key `options`
+            is no list of texts.
         unread: keys that nothing reads and that are no plain annotations, such as `hint` or
             `messages[].tool_calls`.
     """
@@ -55,6 +57,7 @@ class Record:
     number: int
     details: Mapping[str, Detail] = field(default_factory=dict, hash=False)
     unread: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     @property
     def learnt(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cotbal.data.files import image_cache, remove_leftovers, temporary
+from cotbal.data.reading.columns import to_arrow, to_numpy
 from cotbal.data.reading.conversations import normalise
 from cotbal.data.reading.formats import DAMAGED, read_rows
 from cotbal.data.reading.image_files import opened
@@ -32,7 +33,7 @@ from cotbal.data.reading.sealed_files import content_of, is_own, is_sealed, owne
 from cotbal.errors import DataError
 
 # Raise it with every change of the schema or of the rules of normalisation.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 _SCHEMA = pa.schema(
     {
         # null when the source states none: a made-up id holds the file's name, which is no content
@@ -47,6 +48,7 @@ _SCHEMA = pa.schema(
         "number": pa.int64(),
         "details": pa.string(),  # JSON, null when there are none
         "unread": pa.list_(pa.string()),  # keys that nothing reads, or null
+        "options": pa.list_(pa.string()),  # null when there are none
     }
 )
 _ROWS = 2048  # a batch
@@ -93,7 +95,7 @@ class Records(Sequence[Record]):
         """The ids of all records, or of those at `indices`."""
         columns = [self._columns[name] for name in ("id", "number")]
         if indices is not None:
-            columns = [column.take(_to_arrow(indices)) for column in columns]
+            columns = [column.take(to_arrow(indices)) for column in columns]
         for rows in self._batches(columns):
             for identity, number in rows:
                 yield identity or self._made_up_id(number)
@@ -131,11 +133,16 @@ class Records(Sequence[Record]):
         turns = pc.subtract(
             pc.list_value_length(self._columns["texts"]), self._columns["system"].cast(pa.int32())
         )
-        return _to_numpy(turns) // 2
+        return to_numpy(turns) // 2
 
     def image_counts(self) -> np.ndarray:
         """Number of images of every record, `[record]`."""
-        return _to_numpy(pc.list_value_length(self._columns["images"]))
+        return to_numpy(pc.list_value_length(self._columns["images"]))
+
+    def option_counts(self) -> np.ndarray:
+        """Number of options of every record, `[record]`."""
+        counts = pc.list_value_length(self._columns["options"])
+        return to_numpy(pc.fill_null(counts, 0))
 
     def has_embedded_images(self) -> bool:
         """Whether the embedded images are in the cache; `open_image` looks at their content."""
@@ -161,7 +168,8 @@ class Records(Sequence[Record]):
             yield zip(*(column.slice(start, _ROWS).to_pylist() for column in columns), strict=True)
 
     def _record(self, values: Sequence[Any]) -> Record:
-        identity, task, images, system, texts, silent, references, number, details, unread = values
+        identity, task, images, system, texts, silent, references, number, details = values[:9]
+        unread, options = values[9:]
         turns = tuple(
             Turn(_role(i - system), text, i not in (silent or ())) for i, text in enumerate(texts)
         )
@@ -174,6 +182,7 @@ class Records(Sequence[Record]):
             number,
             json.loads(details) if details else {},
             tuple(unread or ()),
+            tuple(options or ()),
         )
 
     def _made_up_id(self, number: int) -> str:
@@ -190,19 +199,6 @@ class Records(Sequence[Record]):
     def _is_whole(self, stored: str) -> bool:
         path, size = self._name(stored), int(stored.split(":")[1])
         return os.path.isfile(path) and os.path.getsize(path) == size
-
-
-# `to_numpy` and `pa.array` import pandas wherever it is installed, which takes longer than to plan.
-def _to_numpy(column: pa.ChunkedArray) -> np.ndarray:
-    """The numbers of a column without nulls."""
-    return np.from_dlpack(column.combine_chunks())
-
-
-def _to_arrow(indices: np.ndarray) -> pa.Array:
-    """Indices of rows for `take`."""
-    numbers = np.ascontiguousarray(indices, np.int64)
-    buffers = [None, pa.py_buffer(numbers)]  # no nulls
-    return pa.Array.from_buffers(pa.int64(), len(numbers), buffers)
 
 
 def _role(number: int) -> Role:
@@ -342,6 +338,7 @@ def _row(record: Record) -> dict[str, Any]:
         "number": record.number,
         "details": json.dumps(record.details) if record.details else None,
         "unread": list(record.unread) or None,
+        "options": list(record.options) or None,
     }
 
 

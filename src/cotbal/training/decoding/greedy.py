@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from cotbal.data.batches.prefixes import Prefixed, Prompt, left_padded
-from cotbal.training.decoding.cache import growing, rows_of
+from cotbal.data.batches.prefixes import Prefixed, Prompt
+from cotbal.training.decoding.cache import rows_of
+from cotbal.training.decoding.prefill import Computed, computed_prefixes, logits, positions
 
 # Ended rows leave when they are this fraction of the batch: each time, the others are copied.
 LEAVING = 0.25
@@ -42,8 +43,10 @@ class Unfinished:
         """Let all other rows leave."""
         rows = torch.tensor([self.numbers.index(number) for number in numbers])
         rows = rows.to(self.tokens.device)
-        self.numbers, self.cache = numbers, rows_of(self.cache, rows)
-        self.mask, self.positions = self.mask[rows], self.positions[rows]
+        self.numbers = numbers
+        self.cache = rows_of(self.cache, rows)
+        self.mask = self.mask[rows]
+        self.positions = self.positions[rows]
         self.tokens = self.tokens[rows]
 
 
@@ -61,51 +64,38 @@ class Decoder:
 
     def __call__(self, batch: Prefixed) -> Iterator[tuple[list[Prompt], list[list[int]]]]:
         """Some prompts, at most `size`, and the tokens of their answers, until all are answered."""
-        prefixes = self._prefixes(batch)
+        prefixes = computed_prefixes(self.model, batch)
         for start in range(0, len(batch.prompts), self.size):
             part = slice(start, start + self.size)
-            which = torch.tensor(batch.prefix_of[part], device=self.model.device)
-            rows = self._begun(prefixes, which, batch.suffixes[part])
+            rows = self._begun(prefixes, batch.prefix_of[part], batch.suffixes[part])
             if part.stop >= len(batch.prompts):
                 del prefixes  # keys and values take much memory: none longer than needed
             answers = self._answers(rows)
             del rows
             yield batch.prompts[part], answers
 
-    @torch.inference_mode()
-    def _prefixes(self, batch: Prefixed) -> tuple[DynamicCache, Tensor]:
-        """The cache of all prefixes and their mask."""
-        cache = growing()
-        if batch.prefixes is None:
-            return cache, torch.zeros((len(batch.prompts), 0), dtype=torch.long)
-        inputs = {key: on_device(self.model, value) for key, value in batch.prefixes.items()}
-        mask = inputs["attention_mask"]
-        self._next(cache, mask, positions(mask), **inputs)
-        return cache, mask
-
-    @torch.inference_mode()
     def _begun(
-        self, prefixes: tuple[DynamicCache, Tensor], which: Tensor, suffixes: Sequence[list[int]]
+        self, prefixes: Computed, which: Sequence[int], suffixes: Sequence[list[int]]
     ) -> Unfinished:
         """The rows with these prefixes and suffixes, and the first token of every answer."""
-        cache, head = prefixes
-        cache = rows_of(cache, which)
-        behind = {key: on_device(self.model, v) for key, v in left_padded(suffixes).items()}
-        mask = torch.cat([head.to(which.device)[which], behind["attention_mask"]], 1)
-        places = positions(mask)[:, head.shape[1] :]
-        tokens = self._next(cache, mask, places, input_ids=behind["input_ids"])
-        return Unfinished(list(range(len(which))), cache, mask, places[:, -1:], tokens)
+        rows = prefixes.rows(which)
+        tokens = rows.extend(self.model, suffixes, kept=1)[:, -1].argmax(-1)
+        places = positions(rows.mask)[:, -1:]
+        return Unfinished(list(range(len(which))), rows.cache, rows.mask, places, tokens)
 
     @torch.inference_mode()
     def _answers(self, rows: Unfinished) -> list[list[int]]:
         """The tokens of every answer, up to its end."""
         answers: list[list[int]] = [[] for _ in rows.numbers]
-        ends, ended = set(self.model.generation_config.eos_token_id), set[int]()
+        ends = set(self.model.generation_config.eos_token_id)
+        ended: set[int] = set()
         while True:
             for number, token in zip(rows.numbers, rows.tokens.tolist(), strict=True):
-                if number not in ended:
-                    answers[number].append(token)
-                    ended |= {number} if token in ends else set()
+                if number in ended:
+                    continue
+                answers[number].append(token)
+                if token in ends:
+                    ended.add(number)
             unfinished = [number for number in rows.numbers if number not in ended]
             if not unfinished or len(answers[unfinished[0]]) == self.max_new_tokens:
                 return answers
@@ -113,25 +103,6 @@ class Decoder:
                 rows.keep(unfinished)
             rows.mask = torch.cat([rows.mask, rows.mask.new_ones(len(rows.mask), 1)], 1)
             rows.positions = rows.positions + 1
-            rows.tokens = self._next(
-                rows.cache, rows.mask, rows.positions, input_ids=rows.tokens[:, None]
-            )
-
-    def _next(self, cache: DynamicCache, mask: Tensor, places: Tensor, **inputs: Any) -> Tensor:
-        """The most likely token behind these inputs, whose keys and values the cache receives."""
-        inputs |= {"attention_mask": mask, "position_ids": places, "past_key_values": cache}
-        output = self.model(**inputs, use_cache=True, logits_to_keep=1)
-        tokens: Tensor = output.logits[:, -1].argmax(-1)
-        return tokens
-
-
-def positions(mask: Tensor) -> Tensor:
-    """Number of tokens before each one; padding has none."""
-    return (mask.cumsum(1) - 1).clamp(min=0)
-
-
-def on_device(model: Any, value: Any) -> Any:
-    """A tensor on the device of the model, numbers in its dtype; anything else as it is."""
-    if not isinstance(value, Tensor):
-        return value
-    return value.to(model.device, model.dtype if value.is_floating_point() else None)
+            inputs = {"input_ids": rows.tokens[:, None], "position_ids": rows.positions}
+            newest = logits(self.model, rows.cache, rows.mask, 1, **inputs)
+            rows.tokens = newest[:, -1].argmax(-1)
