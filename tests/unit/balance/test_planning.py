@@ -77,11 +77,9 @@ def test_a_forecast_comes_true(step: Step, after: dict[str, int]) -> None:
     assert forecast == pytest.approx(np.median(given), rel=0.2)
 
 
-@pytest.mark.parametrize("step", ["replicate", "seed", "samples"])
-def test_a_step_narrows_the_weights(step: Step) -> None:
-    """The forecasts of a study have the same draws, so this is no matter of luck."""
-    narrower = [by_step[step].median < by_step["now"].median for by_step in forecasts()]
-    assert sum(narrower) >= 11
+def test_more_samples_narrow_the_weights() -> None:
+    """The forecasts of a study scale the same draws, so this is no matter of luck."""
+    assert all(by_step["samples"].median < by_step["now"].median for by_step in forecasts())
 
 
 def test_a_second_set_takes_the_place_of_replicates() -> None:
