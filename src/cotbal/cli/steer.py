@@ -138,7 +138,7 @@ def _show(steered: Steered) -> None:
 def _show_next(run_directory: Path, choice: Choice) -> None:
     """How to train the final model, where there is something to train."""
     from cotbal.cli.console import out
-    from cotbal.jobs.steering import method_for
+    from cotbal.weightings.steer import method_for
 
     recipe = run_directory / "recipe.yaml"
     if choice.keep_equal or not recipe.exists():

@@ -34,8 +34,8 @@ from cotbal.response.choice import MEAN, WORST
 from cotbal.response.choose import FLOOR
 from cotbal.response.prediction import HASH
 from cotbal.scores.weights_file import read_weights
+from cotbal.weightings.steer import STEER, method_for
 
-STEER = "steer"  # the method; its variant is the goal
 OF_THE_TRIAL = ("weights", "run.seed", "run.ratios")  # what trials of one recipe differ in
 Floors = Mapping[str, float | None]
 
@@ -79,11 +79,6 @@ def method_of(mixture: Mixture, name: str) -> str:
             )
         wanted += members
     return method_for(",".join(task for task in scored if task in wanted))
-
-
-def method_for(goal: str) -> str:
-    """The method that trains with the weights of a goal, as `Choice` names it."""
-    return f"{STEER}:{goal.replace(',', '+')}"
 
 
 def method_of_file(root: RunDir, weights: Path) -> str | None:

@@ -19,7 +19,6 @@ import numpy as np
 from markupsafe import Markup
 
 from cotbal.jobs.rundir import RunDir
-from cotbal.jobs.steering import method_for
 from cotbal.report.contents import Contents
 from cotbal.report.crowds import MANY
 from cotbal.report.responses import MAX_STEP, Frozen, Measured
@@ -29,6 +28,7 @@ from cotbal.response.coordinates import doublings
 from cotbal.response.response import UPPER
 from cotbal.response.shapes import PerScore, PerTask
 from cotbal.response.student import t_quantile
+from cotbal.weightings.steer import method_for
 
 DIGITS = 9  # of every number, so that the page agrees with the fit
 STEPS = 1e6  # from 0 to the largest number of a covariance, which is written in whole steps

@@ -25,8 +25,8 @@ from cotbal.response.choice import MEAN
 from cotbal.response.headroom import Headroom, headroom
 from cotbal.response.prediction import Verdict
 from cotbal.scores.interval import Interval
+from cotbal.weightings.steer import STEER, method_for
 
-STEER = "steer"
 MAX_STEP = 1.0  # doublings within which the headroom is stated
 SAME = 1e-3  # relative difference of weights that were rounded
 
@@ -135,8 +135,8 @@ def _frozen(contents: Contents, path: Path) -> Frozen:
 
 def methods_of(goal: str) -> set[str]:
     """Names of final runs with the weights (or ratios) of a goal, such as `steer:ocr+grounding`."""
-    variant = goal.replace(",", "+")
-    names = {f"{STEER}:{variant}", f"ratios:{variant}"}
+    steered = method_for(goal)
+    names = {steered, steered.replace(STEER, "ratios", 1)}
     return names | {STEER} if goal == MEAN else names
 
 

@@ -9,6 +9,12 @@ from collections.abc import Mapping, Sequence
 from cotbal.weightings import Static, fixed_weights
 
 LABEL = "Steer"
+STEER = "steer"  # the method; its variant is the goal
+
+
+def method_for(goal: str) -> str:
+    """The method that trains with the weights of a goal, as `Choice` names it."""
+    return f"{STEER}:{goal.replace(',', '+')}"
 
 
 def build(

@@ -20,7 +20,7 @@ from cotbal.jobs.plan import Prepared
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import load_recipe
 from helpers.errors import raises
-from helpers.pipeline_fakes import EXECUTOR, executor
+from helpers.pipeline_fakes import EXECUTOR, executor, write_mixture
 
 OPTIONS = Options(executor=EXECUTOR)
 PROBES = ["mini", "full:ocr", "full:vqa", "full:count"]
@@ -185,10 +185,16 @@ def test_a_watcher_sees_every_job(recipe_path: Path, monkeypatch: pytest.MonkeyP
     assert seen == [(["mini"], PROBES[1:], 0), ("mini", True)]
     seen.clear()
     pipeline.run(job(recipe_path, weightings=("ew", "cotbal")), options)
-    assert [entry[2] for entry in seen if len(entry) == 3] == [
-        1,
-        0,
-    ], "CoTBal's final run waits for the weights"
+    assert _waiting(seen) == [0], "no final run waits where the probes are done"
+    seen.clear()
+    fresh = write_mixture(recipe_path.parent / "fresh")
+    pipeline.run(job(fresh, weightings=("ew", "cotbal")), options)
+    assert _waiting(seen) == [1, 0], "CoTBal's final run waits for the weights"
+
+
+def _waiting(seen: list[Any]) -> list[int]:
+    """Number of runs that wait for others, by call of the executor."""
+    return [entry[2] for entry in seen if len(entry) == 3]
 
 
 def test_plan_json(recipe_path: Path) -> None:
