@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+import threading
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -17,10 +18,20 @@ BEGIN = "cotbal.jobs.begin"
 def begin(module: str, arguments: Sequence[str]) -> None:
     """Run a module as `__main__`."""
     Watch()
+    _free_progress_bars()
     sys.modules.pop(module, None)  # in a forked process; `__main__` is another module
     sys.argv = [module, *arguments]
     sys.excepthook = _print_error
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _free_progress_bars() -> None:
+    """Give progress bars a lock of this process. All processes that are forked from one share that
+    of tqdm, and a run that is killed while it holds it would stop the others for ever.
+    """
+    bars = sys.modules.get("tqdm.std")
+    if bars is not None:
+        bars.tqdm.set_lock(threading.RLock())
 
 
 def _print_error(
