@@ -136,7 +136,8 @@ def _frozen(contents: Contents, path: Path) -> Frozen:
 def methods_of(goal: str) -> set[str]:
     """Names of final runs with the weights (or ratios) of a goal, such as `steer:ocr+grounding`."""
     steered = method_for(goal)
-    names = {steered, steered.replace(STEER, "ratios", 1)}
+    _, _, variant = steered.partition(":")
+    names = {steered, f"ratios:{variant}"}
     return names | {STEER} if goal == MEAN else names
 
 
