@@ -1,8 +1,8 @@
 """A real Slurm of one node on this machine's loopback: munged, slurmctld and slurmd, in a directory
 of its own.
 
-    python tests/helpers/slurm_cluster.py     # exit code 0 if such a cluster comes up here and does
-    a job
+    python tests/helpers/slurm_cluster.py            # exit code 0 if it comes up and does a job
+    python tests/helpers/slurm_cluster.py COMMAND    # run a command that finds it
 """
 
 from __future__ import annotations
@@ -119,6 +119,11 @@ class Cluster:
         """Whether a job that is sent comes back."""
         return self._ask("srun", "--immediate=30", "echo", "done").strip() == "done"
 
+    def runs(self, command: list[str]) -> bool:
+        """Whether a command that finds this cluster succeeds; an empty one does."""
+        environment = {**os.environ, "SLURM_CONF": str(self.configuration)}
+        return not command or subprocess.run(command, env=environment).returncode == 0
+
     def _daemon(self, name: str, *arguments: object) -> None:
         program = shutil.which(name)
         assert program is not None
@@ -222,7 +227,7 @@ def main() -> None:
     cluster = Cluster(directory)
     try:
         cluster.start()
-        works = cluster.does_a_job()
+        works = cluster.does_a_job() and cluster.runs(sys.argv[1:])
     except AssertionError as error:
         works = False
         print(
