@@ -137,10 +137,17 @@ def phase(root: Path) -> str:
     return "weighing" if not _finals_are_done(root) else "reporting"
 
 
+def found(root: Path, pattern: str) -> list[Path]:
+    """Paths of a job that works: a directory may go while it is searched."""
+    while True:
+        with suppress(FileNotFoundError):
+            return [*root.glob(pattern)]
+
+
 def _phases(root: Path) -> list[str]:
     """What the runs that have not ended report."""
     phases = []
-    for path in root.glob("**/progress.json"):
+    for path in found(root, "**/progress.json"):
         if not (path.parent / "outcome.json").exists():
             with suppress(OSError, ValueError):
                 phases.append(str(json.loads(path.read_text())["phase"]))
@@ -148,19 +155,19 @@ def _phases(root: Path) -> list[str]:
 
 
 def _is_saving(root: Path) -> bool:
-    if any(not (path / "complete").exists() for path in root.glob("**/partial/checkpoint-*")):
+    if any(not (path / "complete").exists() for path in found(root, "**/partial/checkpoint-*")):
         return True
-    models = root.glob("**/checkpoint")
+    models = found(root, "**/checkpoint")
     return any(not (path.parent / "trained.json").exists() for path in models)
 
 
 def _finals_are_done(root: Path) -> bool:
-    finals = [*root.glob("final/*/"), *root.glob("trials/*/")]
+    finals = [*found(root, "final/*/"), *found(root, "trials/*/")]
     return bool(finals) and all((path / "outcome.json").exists() for path in finals)
 
 
 def _probes_are_done(root: Path) -> bool:
-    probes = [*root.glob("probes/*/")]
+    probes = [*found(root, "probes/*/")]
     return len(probes) == 3 and all((path / "outcome.json").exists() for path in probes)
 
 
