@@ -13,6 +13,7 @@ from cotbal.response.shapes import PerTask
 from cotbal.scores.interval import Interval
 
 MEAN, WORST = "mean", "worst"
+WEIGHTS, RATIOS = "weights", "ratios"  # levers
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class Choice:
     by_ratios: bool = False
 
     @property
+    def lever(self) -> str:
+        """`weights` of the loss or sampling `ratios`: what `weights` are."""
+        return RATIOS if self.by_ratios else WEIGHTS
+
+    @property
     def sentence(self) -> str:
         """What the weights, or sampling ratios, are predicted to do for the goal."""
         lever = "sampling ratios" if self.by_ratios else "weights"
@@ -100,7 +106,7 @@ class Choice:
         return {
             "goal": self.goal,
             "sentence": self.sentence,
-            "lever": "ratios" if self.by_ratios else "weights",
+            "lever": self.lever,
             "weights": dict(self.weights),
             "keep_equal": self.keep_equal,
             "gain": self.gain.to_json(),

@@ -84,6 +84,7 @@ def freeze(response: Response, choice: Choice, now: datetime | None = None) -> d
         "date": (now or datetime.now(UTC)).isoformat(timespec="seconds"),
         "trials_sha256": response.source,
         "goal": choice.goal,
+        "lever": choice.lever,
         "weights": dict(choice.weights),
         "keep_equal": choice.keep_equal,
         "gain": choice.gain.to_json(),
@@ -124,6 +125,19 @@ def read_prediction(path: Path) -> dict[str, Any]:
             "changed-prediction",
         )
     return content
+
+
+def is_same(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether two predictions say the same: their numbers agree; the date and words may differ."""
+    return _numbers(before) == _numbers(after)
+
+
+def _numbers(content: Mapping[str, Any]) -> dict[str, Any]:
+    predictions = {}
+    for task, entry in content["predictions"].items():
+        predictions[task] = {key: value for key, value in entry.items() if key != "holds"}
+    kept = ("trials_sha256", "goal", "weights", "keep_equal", "guards")
+    return {**{key: content[key] for key in kept}, "predictions": predictions}
 
 
 def compare_with_outcomes(

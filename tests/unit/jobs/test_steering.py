@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,24 @@ def test_another_choice_archives_the_prediction_until_a_final_model_was_started(
     assert read_prediction(elsewhere / "prediction-ocr.json")["goal"] == "ocr"
     with raises(CotbalError, "prediction-exists", elsewhere):
         steer(root, "ocr", {"*": None}, max_step=0.5, out=elsewhere)
+
+
+def test_a_prediction_is_kept_once_its_weights_were_trained_as_ratios(
+    recipe_path: Path, tmp_path: Path
+) -> None:
+    root, recipe = tried(recipe_path), load_recipe(recipe_path, [WHOLE])
+    frozen, weights = root.design.with_name("prediction-ocr.json"), root.steered("ocr")
+    other = tmp_path / weights.name
+    write_json(other, {"ocr": 2.0, "vqa": 0.5, "count": 0.5})
+    steer(root, "ocr", {"*": None})
+    pipeline.train(pipeline.plan(recipe, root, (), other), "ratios:ocr", OPTIONS)
+    steer(root, "ocr", {"*": None}, max_step=0.5)
+    restarted = replace(OPTIONS, restart_changed=True)
+    pipeline.train(pipeline.plan(recipe, root, (), weights), "ratios:ocr", restarted)
+    before = frozen.read_bytes(), weights.read_bytes()
+    with raises(CotbalError, "prediction-exists", frozen):
+        steer(root, "ocr", {"*": None})
+    assert (frozen.read_bytes(), weights.read_bytes()) == before
 
 
 def test_a_comparison_trains_trials_once_then_pairs_steered_and_equal_weights(
