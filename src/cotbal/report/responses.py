@@ -24,7 +24,7 @@ from cotbal.response import Response, compare_with_outcomes, read_prediction
 from cotbal.response.choice import MEAN, RATIOS, WEIGHTS
 from cotbal.response.headroom import Headroom, headroom
 from cotbal.response.prediction import Verdict
-from cotbal.scores.interval import Interval
+from cotbal.scores.interval import TRAINING, Interval
 from cotbal.weightings.steer import STEER, method_for
 
 MAX_STEP = 1.0  # doublings within which the headroom is stated
@@ -122,7 +122,7 @@ def _frozen(contents: Contents, path: Path, lever: str) -> Frozen:
     changes = {}
     for task, entry in content["predictions"].items():
         low, high = entry["interval"]
-        changes[task] = Interval(entry["value"], low, high)
+        changes[task] = Interval(entry["value"], low, high, TRAINING)
     by_ratios = content.get("lever", lever) == RATIOS
     steered = _done(contents, methods_of(content["goal"], by_ratios))
     of_lever = [run for run in steered if bool(run.ratios) == by_ratios]

@@ -18,7 +18,7 @@ from cotbal.response.choice import Choice
 from cotbal.response.coordinates import doublings
 from cotbal.response.response import UPPER, Response
 from cotbal.response.student import t_quantile
-from cotbal.scores.interval import Interval
+from cotbal.scores.interval import TRAINING, Interval
 
 FORMAT = "cotbal prediction 1"
 HASH = "sha256"
@@ -90,6 +90,7 @@ def freeze(response: Response, choice: Choice, now: datetime | None = None) -> d
         "gain": choice.gain.to_json(),
         "guards": [vars(guard) for guard in choice.guards],
         "headroom": choice.headroom.to_json(),
+        "warnings": list(choice.warnings),
         "unit": "% of the score at equal weights",
         "predictions": predictions,
     }
@@ -191,7 +192,7 @@ def _outcome(task: str, predictions: Mapping[str, Any], changes: Sequence[float]
     value = entry["value"]
     return Outcome(
         task,
-        Interval(value, value - half, value + half),
+        Interval(value, value - half, value + half, TRAINING),
         float(np.mean(changes)),
         len(changes),
     )

@@ -22,7 +22,7 @@ from cotbal.report import prediction_tables, write_comparison, write_report
 from cotbal.response import read_prediction
 from cotbal.scores.weights_file import read_task_weights, read_weights
 from cotbal.weightings import build_weighting, method_label
-from helpers.errors import raises
+from helpers.errors import names_all, raises
 from helpers.pipeline_fakes import EXECUTOR, TASKS
 
 OPTIONS = Options(executor=EXECUTOR)
@@ -242,6 +242,21 @@ def test_worst_compares_with_single_task_models_on_as_much_data(recipe_path: Pat
     relative = dict(zip(steered.response.scored, steered.response.level, strict=True))
     lowest = min(alone, key=lambda task: relative[task] / alone[task])
     assert lowest in raised(steered)
+
+
+def test_what_short_trials_promise_is_warned_about(recipe_path: Path) -> None:
+    root = tried(recipe_path, "response.fraction=1/2")
+    steered, _ = steer(root, "ocr", {"*": None})
+    (warning,) = steered.choice.warnings
+    assert warning == steered.response.fraction_sentence
+    assert names_all(warning, "1/2", "--fraction 1")
+    frozen = read_prediction(root.design.with_name("prediction-ocr.json"))
+    assert frozen["warnings"] == [warning]
+    page = write_report(root.root).read_text()
+    content = read_json(root.report / "response.json")
+    assert content["response"]["fraction"] == "1/2"
+    assert warning in (root.report / "tables.md").read_text()
+    assert page.count(warning) == 2, "in the summary and beside the effects"
 
 
 def test_worst_takes_probes_that_saw_all_of_their_task(recipe_path: Path) -> None:
