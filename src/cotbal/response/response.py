@@ -31,8 +31,8 @@ UPPER = 1 - TAIL / 100  # probability below the upper bound of an interval
 # On `pocket` and `pocket --mix skewed`, valued by the fit of trials on all data
 # (tests/unit/test_steering_study.py).
 SHORT_TRIALS = (
-    "on our two benchmarks, weights from trials on 5/32 of the data gained about a sixth of what"
-    " was promised for single tasks, and nothing for the mean"
+    "by trials on all data of our two benchmarks, weights from trials on 5/32 of it gain about a"
+    " sixth of what was promised for single tasks, and nothing for the mean"
 )
 
 
