@@ -352,7 +352,11 @@ def of_levers(weights: Trials, ratios: Trials) -> str:
     rows = [[*row, *["-"] * (4 - len(row))] for row in rows]
     rows.append(["mean", percent(comparison.of_mean), "-", "-"])
     header = ["task", "ratios - weights", "own effect, weights", "own effect, ratios"]
-    return table(header, rows) + f"\nCorrelation of all effects: {comparison.correlation:.2f}\n"
+    return (
+        table(header, rows)
+        + "\nCorrelation of the effects on scores that both can measure:"
+        + f" {comparison.correlation:.2f}, of cross effects {comparison.cross_correlation:.2f}\n"
+    )
 
 
 def _changes(changes: dict[str, float]) -> str:

@@ -343,13 +343,16 @@ class Levers:
         difference: by task, of the score, in % of that at equal weights; mean over pairs.
         of_mean: of the mean over measurable tasks.
         own_effects: task -> own effect of doubling its weight, and of doubling its ratio.
-        correlation: of all effects of weights with those of ratios.
+        correlation: of the effects of weights with those of ratios, on scores that are measurable
+            with both.
+        cross_correlation: the same without effects on a task's own score.
     """
 
     difference: Mapping[str, Interval]
     of_mean: Interval
     own_effects: Mapping[str, tuple[Interval, Interval]]
     correlation: float
+    cross_correlation: float
 
 
 def levers(weights: Trials, ratios: Trials) -> Levers:
@@ -371,11 +374,16 @@ def levers(weights: Trials, ratios: Trials) -> Levers:
     first, second = fit_response(weights), fit_response(ratios)
     columns = [weights.scored.index(name) for name in names_of(MEAN, first)]
     both = [task for task in weights.tasks if task in weights.scored]
+    luck = {*first.unmeasurable, *second.unmeasurable}
+    measurable = [i for i, task in enumerate(weights.scored) if task not in luck]
+    effects = [fit.effects[:, measurable] for fit in (first, second)]
+    is_cross = [[unit != weights.scored[i] for i in measurable] for unit in weights.tasks]
     return Levers(
         difference={task: mean_interval(pairs[:, i]) for i, task in enumerate(weights.scored)},
         of_mean=mean_interval(pairs[:, columns].mean(axis=1)),
         own_effects={task: (first.slope(task, task), second.slope(task, task)) for task in both},
-        correlation=_correlation(first.effects.ravel(), second.effects.ravel()),
+        correlation=_correlation(*(effect.ravel() for effect in effects)),
+        cross_correlation=_correlation(*(effect[is_cross] for effect in effects)),
     )
 
 

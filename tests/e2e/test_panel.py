@@ -53,7 +53,7 @@ class Shown:
         """Predicted changes at the places of the sliders."""
         z = np.array(places) - np.mean(places)
         changes = {task: self.response.prediction(z, task) for task in self.measurable}
-        counted = np.array([task in changes for task in self.response.scored])
+        counted = np.array([task in self.response.counted for task in self.response.scored])
         return {**changes, MEAN: self.response.combined(z, counted / counted.sum())}
 
     def below(self, places: list[float]) -> set[str]:
@@ -155,6 +155,9 @@ def test_a_goal_sets_the_weights_and_floors_of_its_prediction(
         for task in report.measurable:
             entry = frozen["predictions"][task]
             assert shown[task][:2] == texts(Interval(entry["value"], *entry["interval"]))
+        gain = frozen["gain"]
+        if frozen["goal"] == "mean":
+            assert shown[MEAN][:2] == texts(Interval(gain["value"], *gain["interval"]))
         assert not any(row[2] for row in shown.values())  # the choice keeps every floor
         method = f"steer:{frozen['goal']}"
         command = browser.run("document.querySelector('#panel-command pre').textContent")

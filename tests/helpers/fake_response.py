@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
@@ -90,11 +91,20 @@ def grouped_trials(seed: int = 0) -> Trials:
 
 
 def train_steered(
-    files: RunDir, method: str, changes: Mapping[int, float], weights: Mapping[str, float]
+    files: RunDir,
+    method: str,
+    changes: Mapping[int, float],
+    weights: Mapping[str, float],
+    by_ratios: bool = False,
 ) -> None:
     """Final models of a method for training seeds, made from those with equal weights: every test
-    score changed by so many percent.
+    score changed by so many percent; `by_ratios`: the weights are sampling ratios.
     """
+    of_tasks = {**weights, "chat": 1.0}
+    job: dict[str, Any] = {"run": {"name": method}, "weights": of_tasks}
+    if by_ratios:
+        job["run"]["ratios"] = of_tasks
+        job["weights"] = dict.fromkeys(of_tasks, 1.0)
     plan = read_json(files.plan)
     folder = method.replace(":", "-")
     equal = next(run for run in plan["runs"] if run["name"] == "ew")
@@ -107,7 +117,7 @@ def train_steered(
                 entry["samples"] = [value * (1 + change / 100) for value in entry["samples"]]
             write_json(target.root / "scores" / path.name, content)
         outcome = json.loads(source.outcome.read_text())
-        write_json(target.job, {"run": method, "weights": dict(weights)})
+        write_json(target.job, job)
         write_json(target.outcome, {**outcome, "run": method})
         directory = f"seed-{seed}/final/{folder}" if seed else f"final/{folder}"
         plan["runs"].append({**equal, "name": method, "directory": directory, "seed": seed})

@@ -126,13 +126,20 @@ def _show(steered: Steered) -> None:
     if response.mean_sentence:
         out.print(escape(response.mean_sentence), soft_wrap=True)
     for task, reason in choice.unguarded.items():
-        out.print(
-            f"[yellow]not measurable[/]  {escape(task)}: {escape(reason)}; neither guarded nor part"
-            " of the mean",
-            soft_wrap=True,
-        )
+        _show_unmeasurable(task, reason, "neither guarded nor part of the mean")
+    for task, reason in choice.uncertain.items():
+        _show_unmeasurable(task, reason, "guarded as asked, but its effect is uncertain")
     for warning in choice.warnings:
         out.print(f"[yellow]warning[/]  {escape(warning)}", soft_wrap=True)
+
+
+def _show_unmeasurable(task: str, reason: str, consequence: str) -> None:
+    from cotbal.cli.console import out
+
+    out.print(
+        f"[yellow]not measurable[/]  {escape(task)}: {escape(reason)}; {consequence}",
+        soft_wrap=True,
+    )
 
 
 def _show_next(run_directory: Path, choice: Choice) -> None:

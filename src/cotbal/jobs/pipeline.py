@@ -12,7 +12,7 @@ from cotbal.errors import RunError
 from cotbal.jobs.checkpoint_files import is_model_removed
 from cotbal.jobs.execute import Options
 from cotbal.jobs.plan import Kind, Prepared
-from cotbal.jobs.rundir import RunDir, name_part
+from cotbal.jobs.rundir import RunDir, name_part, ratios_run
 from cotbal.jobs.runs import FIXED, do, prepare, probes, untrained
 from cotbal.jobs.stages import do_first, do_rest
 from cotbal.jobs.steering import is_steered, method_of, trials_for, with_weights
@@ -56,11 +56,10 @@ def plan(
 
 
 def ratios_run_name(path: Path) -> str:
-    """Name of the final run whose tasks are sampled by the weights of a file: `ratios:ocr` for
-    `weights-ocr.json`, `ratios` for `weights.json`.
+    """Name of the final run whose tasks are sampled by the weights of a file, such as
+    `ratios:ocr` for `weights-ocr.json`.
     """
-    variant = name_part(path.stem.removeprefix("weights").lstrip("-"))
-    return f"ratios:{variant}" if variant else "ratios"
+    return ratios_run(name_part(path.stem.removeprefix("weights").lstrip("-")))
 
 
 def balance(prepared: Prepared, options: Options) -> Balance:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -176,11 +176,11 @@ def read_response(root: RunDir) -> Response:
     if digest_of(root.trial_table).exists():  # not beside a table of other origin
         need_sealed(root.trial_table)
     table = read_trials(root.trial_table)
-    units: Mapping[str, list[str]] = {}  # of a table of other origin: every task has its own weight
-    if root.design.exists():
-        units = read_json(root.design)["units"]
-    unit_of = {task: unit for unit, members in units.items() for task in members}
-    return fit_response(replace(table, units=unit_of))
+    if not root.design.exists():  # a table of other origin: every task has its own weight
+        return fit_response(table)
+    design = read_json(root.design)
+    unit_of = {task: unit for unit, members in design["units"].items() for task in members}
+    return fit_response(replace(table, units=unit_of, fraction=Fraction(design["fraction"])))
 
 
 def untrained_scores(root: RunDir) -> dict[str, float]:

@@ -102,6 +102,13 @@ def name_part(text: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", text)
 
 
+def ratios_run(variant: str) -> str:
+    """Name of the final run whose tasks are sampled by the weights of the file
+    `weights-<variant>.json`: `ratios:ocr`; `ratios` for `weights.json`.
+    """
+    return f"ratios:{variant}" if variant else "ratios"
+
+
 class SubmissionPaths(RunPaths):
     """The files of one model that answers VQAv2 test-dev, in a directory below that of its run."""
 

@@ -15,7 +15,7 @@ from cotbal.errors import CotbalError, RunError, near
 from cotbal.jobs.inputs import differences
 from cotbal.jobs.plan import Kind, Planned, Prepared, make_plan
 from cotbal.jobs.response import as_planned, read_response, trials
-from cotbal.jobs.rundir import RunDir, name_part
+from cotbal.jobs.rundir import RunDir, name_part, ratios_run
 from cotbal.jobs.single_task import SingleTask, single_task_scores
 from cotbal.jobs.weigh import task_weights
 from cotbal.recipe.mixture import Mixture
@@ -32,7 +32,7 @@ from cotbal.response import (
 )
 from cotbal.response.choice import MEAN, WORST
 from cotbal.response.choose import FLOOR
-from cotbal.response.prediction import HASH
+from cotbal.response.prediction import is_same
 from cotbal.scores.weights_file import read_weights
 from cotbal.weightings.steer import STEER, method_for
 
@@ -158,7 +158,7 @@ def _write_choice(
         CotbalError: `prediction-exists`.
     """
     response, choice = steered.response, steered.choice
-    name = name_part(choice.goal.replace(",", "+"))
+    name = _file_part(choice.goal)
     weights, prediction = out / f"weights-{name}.json", out / f"prediction-{name}.json"
     content = freeze(response, choice)
     if prediction.exists():
@@ -179,8 +179,7 @@ def _write_choice(
 def _settle(prediction: Path, weights: Path, content: Mapping[str, Any], may_replace: bool) -> None:
     """Keep a prediction that says the same; archive another one, with its weights."""
     before = read_prediction(prediction)
-    after = {key: value for key, value in content.items() if key != HASH}
-    if {**before, "date": ""} == {**after, "date": ""}:
+    if is_same(before, content):
         return
     if not may_replace:
         raise CotbalError(
@@ -214,9 +213,26 @@ def steer(
 
 
 def _write_into(root: RunDir, steered: Steered) -> dict[str, str]:
-    name = method_for(steered.choice.goal)
-    started = any(home.final(name).job.exists() for home in (root, *root.seeds))
+    started = any(_is_started(home, root, steered.choice.goal) for home in (root, *root.seeds))
     return _write_choice(root.trial_table.parent, steered, _mixture_of(root), not started)
+
+
+def _is_started(home: RunDir, root: RunDir, goal: str) -> bool:
+    """Whether a final model with the weights of a goal was started, on the loss or as ratios."""
+    if home.final(method_for(goal)).job.exists():
+        return True
+    name = _file_part(goal)
+    job, weights = home.final(ratios_run(name)).job, root.steered(name)
+    if not (job.exists() and weights.exists()):
+        return False
+    # The run is named after its file, which may be another one of the same name.
+    ratios: Mapping[str, float] = read_json(job)["run"]["ratios"]
+    return ratios == read_json(weights)["tasks"]
+
+
+def _file_part(goal: str) -> str:
+    """A goal in the names of its files."""
+    return name_part(goal.replace(",", "+"))
 
 
 def _mixture_of(root: RunDir) -> Mixture | None:

@@ -251,7 +251,7 @@ def _response(contents: Contents, measured: Measured) -> dict[str, Any]:
         "design": response_views.design_sentence(measured),
         "sentences": response_views.sentences(measured),
         "tables": response_views.response_tables(measured),
-        "noise": response_views.ALL_NOISE,
+        "noise": response_views.NOISE,
         "panel": panel_of(contents, measured),
         "groups": response is not None and not set(response.tasks) <= set(response.scored),
         "predictions": predictions,

@@ -154,7 +154,8 @@ def _prediction(response: Response, shares: PerScore) -> dict[str, Any]:
 
 
 def _mean_shares(response: Response) -> PerScore:
-    counted = np.array([name not in response.unmeasurable for name in response.scored])
+    """Of the same tasks as the mean of `steer` and the headroom."""
+    counted = np.array([name in response.counted for name in response.scored])
     return counted / counted.sum()
 
 

@@ -24,7 +24,7 @@ from cotbal.scores.interval import Interval
 
 SMALLEST_LIMIT = 0.5  # of the colour scale, in %
 PERCENT = " %"
-ALL_NOISE = "95 % interval, noise of samples and training"
+NOISE = "95 % interval, noise of training on these validation samples"
 
 
 def design_sentence(measured: Measured) -> str:
@@ -50,6 +50,10 @@ def sentences(measured: Measured) -> list[str]:
     if response is None or measured.headroom is None:
         return [f"The effect of weights cannot be estimated: {measured.problem}"]
     lines = [own_sentence(response), response.check_sentence]
+    if response.fraction_sentence:
+        lines.insert(0, response.fraction_sentence)
+    if response.mean_sentence:
+        lines.append(response.mean_sentence)
     if not np.isnan(measured.headroom.gain.value):
         lines.insert(0, measured.headroom.sentence)
     for task, reason in response.unmeasurable.items():
@@ -57,10 +61,11 @@ def sentences(measured: Measured) -> list[str]:
     return lines
 
 
-def summary_sentence(measured: Measured) -> str:
-    """The headroom, or why nothing is known about it."""
+def summary_sentences(measured: Measured) -> list[str]:
+    """The headroom, or why nothing is known about it, and what to expect of such trials."""
     first, *_ = sentences(measured)
-    return first
+    warning = measured.response.fraction_sentence if measured.response else ""
+    return [first, warning] if warning and warning != first else [first]
 
 
 def limit_of(response: Response) -> float:
@@ -185,7 +190,7 @@ def effect_table(response: Response) -> Table:
     title = (
         "Effect of doubling a weight (row) on a score (column), the other weights unchanged, in %"
     )
-    noise = f"Shrunk by empirical Bayes. In brackets: {ALL_NOISE}."
+    noise = f"Shrunk by empirical Bayes. In brackets: {NOISE}."
     if max(len(response.tasks), len(response.scored)) > MANY:
         return _strongest_effects(response, noise)
     rows = []
@@ -247,7 +252,7 @@ def score_table(response: Response) -> Table:
         header,
         tuple(rows),
         words=frozenset({7}),
-        note=f"In brackets: {ALL_NOISE}.",
+        note=f"In brackets: {NOISE}.",
     )
 
 

@@ -17,14 +17,14 @@ import numpy as np
 
 from cotbal.data.files import read_json
 from cotbal.errors import CotbalError
-from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.rundir import RunDir, name_part, ratios_run
 from cotbal.report.comparison import BASELINE, Scores
 from cotbal.report.contents import Contents, RunContents
 from cotbal.response import Response, compare_with_outcomes, read_prediction
-from cotbal.response.choice import MEAN
+from cotbal.response.choice import MEAN, RATIOS, WEIGHTS
 from cotbal.response.headroom import Headroom, headroom
 from cotbal.response.prediction import Verdict
-from cotbal.scores.interval import Interval
+from cotbal.scores.interval import TRAINING, Interval
 from cotbal.weightings.steer import STEER, method_for
 
 MAX_STEP = 1.0  # doublings within which the headroom is stated
@@ -82,7 +82,7 @@ class Measured:
     @property
     def by_ratios(self) -> bool:
         """Whether trials differed in sampling ratios instead of weights."""
-        return self.design.get("lever") == "ratios"
+        return self.design.get("lever") == RATIOS
 
 
 def measured_response(contents: Contents) -> Measured | None:
@@ -97,29 +97,36 @@ def measured_response(contents: Contents) -> Measured | None:
         response = read_response(files)
     except CotbalError as error:
         problem = str(error)
+    design = read_json(files.design) if files.design.exists() else {}
     predictions, unreadable = [], []
     for path in sorted(files.trial_table.parent.glob("prediction-*.json")):
         try:
-            predictions.append(_frozen(contents, path))
+            predictions.append(_frozen(contents, path, design.get("lever", WEIGHTS)))
         except CotbalError as error:
             unreadable.append(str(error))
     return Measured(
         response=response,
         problem=problem,
-        design=read_json(files.design) if files.design.exists() else {},
+        design=design,
         predictions=tuple(predictions),
         unreadable=tuple(unreadable),
     )
 
 
-def _frozen(contents: Contents, path: Path) -> Frozen:
+def _frozen(contents: Contents, path: Path, lever: str) -> Frozen:
+    """A prediction and its outcome; `lever` is that of the trials, for files that do not hold
+    theirs.
+    """
     content = read_prediction(path)
     weights: Mapping[str, float] = content["weights"]
     changes = {}
     for task, entry in content["predictions"].items():
         low, high = entry["interval"]
-        changes[task] = Interval(entry["value"], low, high)
-    pairs, problem = _pairs(contents, content["goal"], weights)
+        changes[task] = Interval(entry["value"], low, high, TRAINING)
+    by_ratios = content.get("lever", lever) == RATIOS
+    steered = _done(contents, methods_of(content["goal"], by_ratios))
+    of_lever = [run for run in steered if bool(run.ratios) == by_ratios]
+    pairs, problem = _pairs(contents, of_lever, weights)
     outcomes = _outcomes(contents, pairs, list(changes))
     return Frozen(
         goal=content["goal"],
@@ -133,26 +140,26 @@ def _frozen(contents: Contents, path: Path) -> Frozen:
     )
 
 
-def methods_of(goal: str) -> set[str]:
-    """Names of final runs with the weights (or ratios) of a goal, such as `steer:ocr+grounding`."""
-    steered = method_for(goal)
-    _, _, variant = steered.partition(":")
-    names = {steered, f"ratios:{variant}"}
-    return names | {STEER} if goal == MEAN else names
+def methods_of(goal: str, by_ratios: bool) -> list[str]:
+    """Names of final runs with the weights (or ratios) of a goal, such as `steer:ocr+grounding`:
+    first the one that counts where a seed has several.
+    """
+    names = [method_for(goal), *([STEER] if goal == MEAN else [])]
+    variant = name_part(goal.replace(",", "+"))
+    return [*names, ratios_run(variant)] if by_ratios else names
 
 
 def _pairs(
-    contents: Contents, goal: str, weights: Mapping[str, float]
+    contents: Contents, steered: Sequence[RunContents], weights: Mapping[str, float]
 ) -> tuple[dict[int, tuple[Scores, Scores]], str]:
     """Training seed -> scores of the steered and the equal weights; and why models are left out."""
-    steered = _done(contents, methods_of(goal))
     same = [run for run in steered if _trained_with(contents, run, weights)]
-    equal = {contents.seed_of(run): run.scores for run in _done(contents, {BASELINE})}
-    pairs = {}
+    equal = {contents.seed_of(run): run.scores for run in _done(contents, [BASELINE])}
+    pairs: dict[int, tuple[Scores, Scores]] = {}
     for run in same:
         seed = contents.seed_of(run)
         if seed in equal:
-            pairs[seed] = (run.scores, equal[seed])
+            pairs.setdefault(seed, (run.scores, equal[seed]))
     if len(same) < len(steered):
         return pairs, "Models that were trained with other weights than these are left out."
     if same and not pairs:
@@ -160,9 +167,10 @@ def _pairs(
     return pairs, ""
 
 
-def _done(contents: Contents, names: set[str]) -> list[RunContents]:
-    """The finished final models of some methods."""
-    return [run for run in contents.finals if run.name in names and run.status == "done"]
+def _done(contents: Contents, names: Sequence[str]) -> list[RunContents]:
+    """The finished final models of some methods, in the order of the names."""
+    done = [run for run in contents.finals if run.name in names and run.status == "done"]
+    return sorted(done, key=lambda run: names.index(run.name))
 
 
 def _trained_with(contents: Contents, run: RunContents, weights: Mapping[str, float]) -> bool:

@@ -11,7 +11,7 @@ from cotbal.report.contents import Contents, RunContents
 from cotbal.report.crowds import NAMED, some
 from cotbal.report.formatting import bracket, listed, number, plural
 from cotbal.report.model_tables import noise_range
-from cotbal.report.response_views import summary_sentence
+from cotbal.report.response_views import summary_sentences
 from cotbal.report.responses import Measured
 from cotbal.report.tables import LEARN_FROM_PROBES
 from cotbal.scores.interval import SAMPLING_ONLY, Interval, hold_training, significance
@@ -26,7 +26,7 @@ def summary(
     contents: Contents, comparison: Comparison, measured: Measured | None = None
 ) -> list[str]:
     """The most important results, one sentence each."""
-    effects = [summary_sentence(measured)] if measured else []
+    effects = summary_sentences(measured) if measured else []
     if not contents.tasks:  # a table of trials alone
         return effects
     sentences = [_mixture(contents)]

@@ -13,6 +13,7 @@ from cotbal.response.shapes import PerTask
 from cotbal.scores.interval import Interval
 
 MEAN, WORST = "mean", "worst"
+WEIGHTS, RATIOS = "weights", "ratios"  # levers
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,39 @@ class Guard:
 
 
 @dataclass(frozen=True)
+class Promise:
+    """What the best guarded weights are predicted to do for the goal, in % as `Choice.gain`.
+
+    Attributes:
+        gain: at least 0, since equal weights are guarded.
+        error: its standard error.
+    """
+
+    gain: float
+    error: float
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is more than one standard error."""
+        return self.gain > self.error
+
+
+@dataclass(frozen=True)
 class Choice:
     """Weights for a goal, and what they are predicted to do.
 
     Attributes:
         goal: `mean`, `worst` or task names separated by commas, in the order of the scores.
         weights: of every task, mean 1.
-        keep_equal: whether no other guarded weights promise more; the weights are then all 1.
-        gain: predicted change of the goal, in % of the scores at equal weights; of `worst` that of
-            the task with the smallest, or of the lowest score in % of single-task scores.
+        best: promise of the best guarded weights; if it does not count, all weights are 1.
+        gain: predicted change of the goal with these weights, in % of the scores at equal weights;
+            of `worst` that of the task with the smallest, or of the lowest score in % of
+            single-task scores.
         changes: predicted change of every scored task, averaged over many runs.
         guards: the guarded tasks.
-        unguarded: tasks that cannot be guarded at this size, and why.
+        unguarded: tasks that are not measurable with these trials and not guarded, and why.
+        uncertain: the same tasks where a floor names them: guarded, and why their predicted change
+            is uncertain.
         headroom: what weights can do for the mean over the tasks that count.
         max_step: largest number of doublings that was allowed.
         warnings: what to know before using the weights.
@@ -52,11 +74,12 @@ class Choice:
 
     goal: str
     weights: Mapping[str, float]
-    keep_equal: bool
+    best: Promise
     gain: Interval
     changes: Mapping[str, Interval]
     guards: tuple[Guard, ...]
     unguarded: Mapping[str, str]
+    uncertain: Mapping[str, str]
     headroom: Headroom
     max_step: float
     warnings: tuple[str, ...]
@@ -64,13 +87,24 @@ class Choice:
     by_ratios: bool = False
 
     @property
+    def keep_equal(self) -> bool:
+        """Whether the best guarded weights promise too little; the weights are then all 1."""
+        return not self.best.counts
+
+    @property
+    def lever(self) -> str:
+        """`weights` of the loss or sampling `ratios`: what `weights` are."""
+        return RATIOS if self.by_ratios else WEIGHTS
+
+    @property
     def sentence(self) -> str:
         """What the weights, or sampling ratios, are predicted to do for the goal."""
         lever = "sampling ratios" if self.by_ratios else "weights"
         if self.keep_equal:
             return (
-                f"Keep equal {lever}: no other guarded {lever} raise {self._goal_words} by more"
-                " than one standard error."
+                f"Keep equal {lever}: the best guarded {lever} promise to raise {self._goal_words}"
+                f" by {self.best.gain:.2f} %, which is not more than one standard error"
+                f" ({self.best.error:.2f} %)."
             )
         gain = self.gain
         return (
@@ -100,13 +134,15 @@ class Choice:
         return {
             "goal": self.goal,
             "sentence": self.sentence,
-            "lever": "ratios" if self.by_ratios else "weights",
+            "lever": self.lever,
             "weights": dict(self.weights),
             "keep_equal": self.keep_equal,
             "gain": self.gain.to_json(),
             "changes": {task: change.to_json() for task, change in self.changes.items()},
+            "best_guarded": {"gain": self.best.gain, "standard_error": self.best.error},
             "guards": [vars(guard) for guard in self.guards],
             "not_guarded": dict(self.unguarded),
+            "guarded_but_uncertain": dict(self.uncertain),
             "headroom": self.headroom.to_json(),
             "max_step": self.max_step,
             "single_task": dict(self.single_task),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cotbal.errors import CotbalError, near
-from cotbal.response.choice import MEAN, WORST, Choice, Guard
+from cotbal.errors import CotbalError
+from cotbal.response.choice import MEAN, WORST, Choice, Guard, Promise
 from cotbal.response.coordinates import weights_at
+from cotbal.response.goals import floors_of, goal_names
 from cotbal.response.headroom import headroom
 from cotbal.response.local import local_predictions
 from cotbal.response.response import Response
@@ -82,8 +83,8 @@ def choose_weights(
     """The weights with the best predicted goal among those that keep every guardrail.
 
     A guarded task's predicted change minus `margin` standard errors stays at or above its floor;
-    equal weights always do. Weights that do not promise a gain of more than one standard error are
-    not chosen: equal weights are kept.
+    equal weights always do. If these weights do not promise a gain of more than one standard error,
+    equal weights are kept; smaller steps are not tried.
 
     Args:
         response: from `fit_response`.
@@ -91,7 +92,8 @@ def choose_weights(
             change of these, or the lowest score relative to `single_task`), or names of tasks or
             groups.
         floors: in % of the score, at most 0: one for all tasks that the goal does not name, or by
-            task, with the key `*` for all others; None guards nothing.
+            task, with the key `*` for all others; None guards nothing. A task that is not
+            measurable is guarded only where it is named.
         max_step: largest allowed doubling of a weight against the geometric mean of all.
         margin: in standard errors of the predicted change.
         single_task: task -> score of a model trained on it alone, on the same validation samples
@@ -102,8 +104,8 @@ def choose_weights(
             `infeasible-floor` (above 0), `not-positive` (max_step, margin).
     """
     alone = dict(single_task or {}) if goal == WORST else {}
-    names = _goal_names(response, goal, alone)
-    by_task = _floors(response, names, goal, floors)
+    names = goal_names(response, goal, alone)
+    by_task = floors_of(response, names, goal, floors)
     if not 0 < max_step < float("inf") or not margin >= 0:
         raise CotbalError(
             "expected max_step, in doublings, above 0 and margin, in standard errors, at least 0;"
@@ -122,61 +124,10 @@ def choose_weights(
     )
     z = _inside(problem, _solve(problem))
     error = response.combined_error(z, _active(problem, z))
-    keep = _gain(problem, z).value - error <= 0
-    if keep:
+    promise = Promise(max(_gain(problem, z).value, 0.0), error)
+    if not promise.counts:
         z = np.zeros_like(z)
-    return _choice(problem, z, keep)
-
-
-def _goal_names(
-    response: Response, goal: str | Sequence[str], single_task: Mapping[str, float]
-) -> list[str]:
-    """The tasks that count in the goal, in the order of the scores."""
-    if goal in (MEAN, WORST):
-        return _counted(response, single_task)
-    names = [goal] if isinstance(goal, str) else list(goal)
-    members: list[str] = []
-    for name in names or [""]:
-        members += _goal_members(response, name)
-    return [name for name in response.scored if name in members]
-
-
-def _counted(response: Response, single_task: Mapping[str, float]) -> list[str]:
-    """The tasks of the goals `mean` and `worst`."""
-    counted = [name for name in response.counted if not single_task or name in single_task]
-    if not counted:
-        raise CotbalError("no task is measurable with these trials", "not-measurable")
-    return counted
-
-
-def _goal_members(response: Response, name: str) -> list[str]:
-    """The tasks that a goal names, all measurable."""
-    expected = f"goal: expected mean, worst or tasks among {', '.join(response.scored)}"
-    is_task = name in response.unmeasurable  # which may be without a score
-    members = [name] if is_task else _members(response, name, expected)
-    for task in members:
-        if task in response.unmeasurable:
-            raise CotbalError(
-                f"goal: {task} is not measurable with these trials: {response.unmeasurable[task]}",
-                "not-measurable",
-            )
-    return members
-
-
-def _members(response: Response, name: str, expected: str) -> list[str]:
-    """A scored task, or the scored tasks of a group.
-
-    Raises:
-        CotbalError: `unknown-task`.
-    """
-    if name in response.scored:
-        return [name]
-    members = [task for task in response.scored if response.unit_of_task.get(task) == name]
-    if not members:
-        raise CotbalError(
-            f"{expected}; found {name!r}{near(name, response.scored)}", "unknown-task"
-        )
-    return members
+    return _choice(problem, z, promise)
 
 
 def _scale(response: Response, single_task: Mapping[str, float]) -> Scale:
@@ -187,40 +138,6 @@ def _scale(response: Response, single_task: Mapping[str, float]) -> Scale:
     alone = [single_task.get(name, np.inf) for name in response.scored]
     relative = response.level / np.array(alone)
     return Scale(100 * relative, relative, single_task)
-
-
-def _floors(
-    response: Response,
-    names: Sequence[str],
-    goal: str | Sequence[str],
-    floors: float | Mapping[str, float | None] | None,
-) -> dict[str, float]:
-    """Floor of every guarded task."""
-    given: dict[str, float | None] = {}
-    for name, floor in (floors if isinstance(floors, Mapping) else {"*": floors}).items():
-        _check_floor(name, floor)
-        expected = f"floor: expected a task among {', '.join(response.scored)}"
-        members = ["*"] if name == "*" else _members(response, name, expected)
-        given |= dict.fromkeys(members, floor)
-    in_goal = () if goal in (MEAN, WORST) else names
-    chosen: dict[str, float] = {}
-    for task in response.scored:
-        guarded = task not in in_goal and task not in response.unmeasurable
-        default = given.get("*") if guarded else None
-        floor = given.get(task, default)
-        if floor is not None:
-            chosen[task] = float(floor)
-    return chosen
-
-
-def _check_floor(task: str, floor: float | None) -> None:
-    if floor is not None and not floor <= 0:
-        name = "all tasks" if task == "*" else task
-        raise CotbalError(
-            f"floor of {name}: expected at most 0 %, which equal"
-            f" weights keep; found {floor:+g} %. To raise a task, name it in the goal",
-            "infeasible-floor",
-        )
 
 
 def _solve(problem: Problem) -> PerTask:
@@ -343,25 +260,27 @@ def _gain(problem: Problem, z: PerTask) -> Interval:
     start = problem.worst.start
     before = start[_smallest(problem, problem.worst, np.zeros_like(z))]
     ahead = float(start[_smallest(problem, problem.worst, z)] - before)
-    return Interval(gain.value + ahead, gain.low + ahead, gain.high + ahead)
+    return replace(gain, value=gain.value + ahead, low=gain.low + ahead, high=gain.high + ahead)
 
 
-def _choice(problem: Problem, z: PerTask, keep: bool) -> Choice:
-    """What the weights at `z` do."""
+def _choice(problem: Problem, z: PerTask, promise: Promise) -> Choice:
+    """What the weights at `z` do; `promise` is that of the best guarded ones."""
     response = problem.response
     weights = weights_at(z).tolist()
-    guards = []
+    guards = {}
     for score, floor in problem.floors.items():
-        guard = Guard(response.scored[score], floor, problem.bound(z, score))
-        guards.append(guard)
+        task = response.scored[score]
+        guards[task] = Guard(task, floor, problem.bound(z, score))
+    luck = response.unmeasurable
     return Choice(
         goal=problem.goal,
         weights=dict(zip(response.tasks, weights, strict=True)),
-        keep_equal=keep,
+        best=promise,
         gain=_gain(problem, z),
         changes={task: response.prediction(z, task) for task in response.scored},
-        guards=tuple(guards),
-        unguarded=response.unmeasurable,
+        guards=tuple(guards.values()),
+        unguarded={task: reason for task, reason in luck.items() if task not in guards},
+        uncertain={task: reason for task, reason in luck.items() if task in guards},
         headroom=headroom(response, problem.max_step),
         max_step=problem.max_step,
         warnings=tuple(_warnings(problem, z)),
@@ -372,7 +291,7 @@ def _choice(problem: Problem, z: PerTask, keep: bool) -> Choice:
 
 def _warnings(problem: Problem, z: PerTask) -> list[str]:
     response = problem.response
-    warnings = []
+    warnings = [response.fraction_sentence] if response.fraction_sentence else []
     if not response.curved:
         warnings.append(
             "no curvature was estimated: predictions far from equal weights are too good"

@@ -80,6 +80,7 @@ def fit_response(trials: Trials, curvature: Curvature = "task") -> Response:
         unmeasurable=luck | silent,
         reference=trials.reference,
         source=trials.source,
+        fraction=trials.fraction,
     )
 
 

@@ -22,28 +22,35 @@ STEPS = 5  # of projected gradient ascent per draw, from a start that is nearly 
 
 @dataclass(frozen=True)
 class Headroom:
-    """The largest gain of the mean that weights can give within the allowed step, unguarded.
+    """The largest gain of the mean that weights can give within the allowed step, without floors.
 
     Attributes:
         gain: in % of the scores at equal weights. Its upper bound holds what the trials do not
             exclude, its lower bound what the best known weights give at least.
+        max_step: largest allowed doubling of a weight.
     """
 
     gain: Interval
+    max_step: float
 
     @property
     def sentence(self) -> str:
         """For a person."""
         gain = self.gain
         return (
-            f"On this mixture, weights can raise the mean by {gain.value:.1f} %"
-            f" [{gain.low:.1f}, {gain.high:.1f}]; equal weights are within {gain.high:.1f} % of the"
-            " best."
+            f"Without floors, weights at most {self.max_step:g} doublings from equal ones can raise"
+            f" the mean on this mixture by {gain.value:.1f} % [{gain.low:.1f}, {gain.high:.1f}];"
+            f" equal weights are within {gain.high:.1f} % of the best of these."
         )
 
     def to_json(self) -> dict[str, Any]:
-        """`gain` with its interval, and the sentence."""
-        return {"gain": self.gain.to_json(), "sentence": self.sentence}
+        """`gain` with its interval, the largest step, and the sentence."""
+        return {
+            "gain": self.gain.to_json(),
+            "max_step": self.max_step,
+            "floors": False,
+            "sentence": self.sentence,
+        }
 
 
 def headroom(response: Response, max_step: float) -> Headroom:
@@ -56,7 +63,7 @@ def headroom(response: Response, max_step: float) -> Headroom:
     counted = [name in response.counted for name in response.scored]
     if not any(counted):
         nothing = Interval(float("nan"))
-        return Headroom(nothing)
+        return Headroom(nothing, max_step)
     shares = np.array(counted) / sum(counted)
     best = _best_step(response, shares, max_step)
     gain = response.combined(best, shares)
@@ -70,8 +77,9 @@ def headroom(response: Response, max_step: float) -> Headroom:
         value=gain.value,
         low=max(gain.low, 0.0),
         high=max(high, gain.value),
+        noise=gain.noise,
     )
-    return Headroom(bounded)
+    return Headroom(bounded, max_step)
 
 
 def _best_step(response: Response, shares: PerScore, max_step: float) -> PerTask:

@@ -18,7 +18,7 @@ from cotbal.response.choice import Choice
 from cotbal.response.coordinates import doublings
 from cotbal.response.response import UPPER, Response
 from cotbal.response.student import t_quantile
-from cotbal.scores.interval import Interval
+from cotbal.scores.interval import TRAINING, Interval
 
 FORMAT = "cotbal prediction 1"
 HASH = "sha256"
@@ -84,11 +84,13 @@ def freeze(response: Response, choice: Choice, now: datetime | None = None) -> d
         "date": (now or datetime.now(UTC)).isoformat(timespec="seconds"),
         "trials_sha256": response.source,
         "goal": choice.goal,
+        "lever": choice.lever,
         "weights": dict(choice.weights),
         "keep_equal": choice.keep_equal,
         "gain": choice.gain.to_json(),
         "guards": [vars(guard) for guard in choice.guards],
         "headroom": choice.headroom.to_json(),
+        "warnings": list(choice.warnings),
         "unit": "% of the score at equal weights",
         "predictions": predictions,
     }
@@ -124,6 +126,19 @@ def read_prediction(path: Path) -> dict[str, Any]:
             "changed-prediction",
         )
     return content
+
+
+def is_same(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether two predictions say the same: their numbers agree; the date and words may differ."""
+    return _numbers(before) == _numbers(after)
+
+
+def _numbers(content: Mapping[str, Any]) -> dict[str, Any]:
+    predictions = {}
+    for task, entry in content["predictions"].items():
+        predictions[task] = {key: value for key, value in entry.items() if key != "holds"}
+    kept = ("trials_sha256", "goal", "weights", "keep_equal", "guards")
+    return {**{key: content[key] for key in kept}, "predictions": predictions}
 
 
 def compare_with_outcomes(
@@ -177,7 +192,7 @@ def _outcome(task: str, predictions: Mapping[str, Any], changes: Sequence[float]
     value = entry["value"]
     return Outcome(
         task,
-        Interval(value, value - half, value + half),
+        Interval(value, value - half, value + half, TRAINING),
         float(np.mean(changes)),
         len(changes),
     )

@@ -8,6 +8,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,7 @@ class Trials:
         source: SHA-256 of the files that the trials were read from.
         units: scored task -> the group, among `tasks`, whose weight it shares; a task that is not
             named has the weight of its own name, if there is one.
+        fraction: of every task's training data that each trial saw; None where it is not known.
     """
 
     tasks: tuple[str, ...]
@@ -49,6 +51,7 @@ class Trials:
     lower_is_better: bool = False
     source: str = ""
     units: Mapping[str, str] = field(default_factory=dict)
+    fraction: Fraction | None = None
 
     @property
     def unit_of_task(self) -> dict[str, str]:

@@ -21,6 +21,7 @@ HALF_WIDTH = 1.96  # standard errors from the middle of a normal 95 % interval t
 Noise = Literal["samples", "training"]
 ALL_NOISE: tuple[Noise, ...] = get_args(Noise)
 SAMPLES: tuple[Noise, ...] = ("samples",)
+TRAINING: tuple[Noise, ...] = ("training",)  # on the same validation samples
 SAMPLING_ONLY = "sampling error only; another training seed may differ by more"
 
 

@@ -160,6 +160,25 @@ def test_a_task_without_a_weight_is_guarded_and_has_no_weight(cotbal: Any, tmp_p
     assert "known" in read_prediction(tmp_path / "out" / "prediction-vqa.json")["predictions"]
 
 
+@pytest.mark.parametrize(("floor", "guarded"), [("-1%", False), ("luck=-50%", True)])
+def test_a_task_of_luck_is_guarded_where_a_floor_names_it(
+    cotbal: Any, tmp_path: Path, floor: str, guarded: bool
+) -> None:
+    names = (*NAMES, "relation", "luck")
+    noise = np.array([0.5] * 5 + [30.0])
+    (tmp_path / "trials.csv").write_text(trials_of(drawn_effects(6), 0, noise, 0, names).to_csv())
+    options = ("--trials", "trials.csv", "--goal", "vqa", "--floor", floor)
+    shown = cotbal("steer", *options).out
+    row, remark = (line for line in shown.splitlines() if "luck" in line)
+    assert names_all(row, "-50.0") == guarded
+    assert names_all(remark, "not measurable", "guarded as asked", "uncertain") == guarded
+    assert names_all(remark, "neither guarded") != guarded
+    content = json.loads(cotbal("steer", *options, "--json").out)
+    assert ("luck" in content["guarded_but_uncertain"]) == guarded
+    assert ("luck" in content["not_guarded"]) != guarded
+    assert ("luck" in {guard["task"] for guard in content["guards"]}) == guarded
+
+
 @pytest.fixture
 def tried(cotbal: Command, recipe_path: Path) -> Path:
     """A recipe whose trials are in `RUN`."""

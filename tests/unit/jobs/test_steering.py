@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from cotbal.report import prediction_tables, write_comparison, write_report
 from cotbal.response import read_prediction
 from cotbal.scores.weights_file import read_task_weights, read_weights
 from cotbal.weightings import build_weighting, method_label
-from helpers.errors import raises
+from helpers.errors import names_all, raises
 from helpers.pipeline_fakes import EXECUTOR, TASKS
 
 OPTIONS = Options(executor=EXECUTOR)
@@ -87,6 +88,24 @@ def test_another_choice_archives_the_prediction_until_a_final_model_was_started(
     assert read_prediction(elsewhere / "prediction-ocr.json")["goal"] == "ocr"
     with raises(CotbalError, "prediction-exists", elsewhere):
         steer(root, "ocr", {"*": None}, max_step=0.5, out=elsewhere)
+
+
+def test_a_prediction_is_kept_once_its_weights_were_trained_as_ratios(
+    recipe_path: Path, tmp_path: Path
+) -> None:
+    root, recipe = tried(recipe_path), load_recipe(recipe_path, [WHOLE])
+    frozen, weights = root.design.with_name("prediction-ocr.json"), root.steered("ocr")
+    other = tmp_path / weights.name
+    write_json(other, {"ocr": 2.0, "vqa": 0.5, "count": 0.5})
+    steer(root, "ocr", {"*": None})
+    pipeline.train(pipeline.plan(recipe, root, (), other), "ratios:ocr", OPTIONS)
+    steer(root, "ocr", {"*": None}, max_step=0.5)
+    restarted = replace(OPTIONS, restart_changed=True)
+    pipeline.train(pipeline.plan(recipe, root, (), weights), "ratios:ocr", restarted)
+    before = frozen.read_bytes(), weights.read_bytes()
+    with raises(CotbalError, "prediction-exists", frozen):
+        steer(root, "ocr", {"*": None})
+    assert (frozen.read_bytes(), weights.read_bytes()) == before
 
 
 def test_a_comparison_trains_trials_once_then_pairs_steered_and_equal_weights(
@@ -223,6 +242,21 @@ def test_worst_compares_with_single_task_models_on_as_much_data(recipe_path: Pat
     relative = dict(zip(steered.response.scored, steered.response.level, strict=True))
     lowest = min(alone, key=lambda task: relative[task] / alone[task])
     assert lowest in raised(steered)
+
+
+def test_what_short_trials_promise_is_warned_about(recipe_path: Path) -> None:
+    root = tried(recipe_path, "response.fraction=1/2")
+    steered, _ = steer(root, "ocr", {"*": None})
+    (warning,) = steered.choice.warnings
+    assert warning == steered.response.fraction_sentence
+    assert names_all(warning, "1/2", "--fraction 1")
+    frozen = read_prediction(root.design.with_name("prediction-ocr.json"))
+    assert frozen["warnings"] == [warning]
+    page = write_report(root.root).read_text()
+    content = read_json(root.report / "response.json")
+    assert content["response"]["fraction"] == "1/2"
+    assert warning in (root.report / "tables.md").read_text()
+    assert page.count(warning) == 2, "in the summary and beside the effects"
 
 
 def test_worst_takes_probes_that_saw_all_of_their_task(recipe_path: Path) -> None:

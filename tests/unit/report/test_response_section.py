@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,14 @@ from cotbal.report.formatting import bracket, number, with_interval
 from cotbal.report.heat_maps import Cell
 from cotbal.report.response_views import effect_map, own_sentence
 from cotbal.report.responses import measured_response
-from cotbal.response import Response, compare_with_outcomes, fit_response, read_prediction
+from cotbal.response import (
+    Response,
+    choose_weights,
+    compare_with_outcomes,
+    fit_response,
+    read_prediction,
+)
+from cotbal.response.departure import Departure
 from helpers.errors import names_all
 from helpers.fake_response import add_response, grouped_trials, noisy_trials, train_steered
 from helpers.fake_run import TASKS, fake_run
@@ -259,6 +267,30 @@ def test_models_with_other_weights_are_no_outcome(tmp_path: Path) -> None:
     assert predictions(files)[0]["seeds"] == [0]
 
 
+def changes_of_ocr(files: RunDir) -> list[float]:
+    """The observed change that the report holds against the prediction for ocr, if there is one."""
+    [prediction] = predictions(files)
+    return [round(outcome["observed"]) for outcome in prediction["outcomes"].values()][:1]
+
+
+@pytest.mark.parametrize("lever", ["weights", "ratios"])
+def test_a_prediction_is_held_against_models_of_its_lever(tmp_path: Path, lever: str) -> None:
+    """`cotbal train --ratios` names a model after the file of weights of any lever."""
+    files = fake_run(tmp_path)
+    trials = noisy_trials(TASKS)
+    if lever == "ratios":
+        trials = replace(trials, weights=np.ones_like(trials.weights), ratios=trials.weights)
+    add_response(files, trials, ["ocr"])
+    weights = read_json(files.trial_table.parent / "prediction-ocr.json")["weights"]
+    train_steered(files, "ratios:ocr", {0: 9.0}, weights, by_ratios=True)
+    assert changes_of_ocr(files) == ([] if lever == "weights" else [9])
+    train_steered(files, "steer:ocr", {0: 2.0}, weights, by_ratios=lever == "ratios")
+    assert changes_of_ocr(files) == [2]
+    shutil.rmtree(files.final("steer:ocr").root)
+    train_steered(files, "steer:ocr", {0: 2.0}, weights, by_ratios=lever == "weights")
+    assert changes_of_ocr(files) == ([] if lever == "weights" else [9])
+
+
 def test_without_equal_weights_of_its_seed_there_is_no_outcome(tmp_path: Path) -> None:
     files = fake_run(tmp_path)
     add_response(files, noisy_trials(TASKS), ["mean"])
@@ -331,6 +363,21 @@ def test_a_task_that_is_only_evaluated_gets_no_weight(tmp_path: Path) -> None:
     write_text(files.recipe, yaml.safe_dump(recipe, sort_keys=False))
     data = Scripts(write_report(files.root).read_text()).data
     assert dict(data["tasks"]) == {task: task for task in TASKS}
+
+
+def test_the_mean_of_the_panel_is_that_of_steer(tmp_path: Path) -> None:
+    """A task without a weight is guarded, and in no mean."""
+    files = fake_run(tmp_path)
+    response = add_response(files, grouped_trials(), ["mean"])
+    choice = choose_weights(response)
+    assert set(response.counted) < set(choice.changes) - set(response.unmeasurable)
+    data = Scripts(write_report(files.root).read_text()).data
+    of_mean, (_, chosen) = data["predictions"][-1], data["presets"]
+    z = np.array(chosen["z"])
+    [departure] = Departure(np.array([of_mean["own"]]), data["share"])(z).T
+    predicted = z @ of_mean["effects"] + of_mean["curvature"] * departure
+    assert choice.gain.value > 0.1
+    assert predicted == pytest.approx(choice.gain.value, rel=1e-6)
 
 
 def test_forty_tasks_stay_small(tmp_path: Path) -> None:

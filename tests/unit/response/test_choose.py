@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
+import time
 from dataclasses import replace
+from fractions import Fraction
 from itertools import product
 
 import numpy as np
 import pytest
 
 from cotbal.errors import CotbalError
-from cotbal.response import Response, choose_weights, fit_response
+from cotbal.response import Response, choose_weights, fit_response, freeze
 from cotbal.response.coordinates import doublings
-from helpers.errors import raises
+from helpers.errors import names_all, raises
 from helpers.simulated_trials import drawn_effects, trials_of
 
 
@@ -107,7 +108,70 @@ def test_equal_weights_are_kept_where_nothing_promises_more() -> None:
     assert choice.keep_equal
     assert set(choice.weights.values()) == {1.0}
     assert (choice.gain.value, choice.gain.low, choice.gain.high) == (0, 0, 0)
-    assert not re.search(r"\d", choice.sentence), "no change is promised"
+    assert "0.00" in choice.sentence, "the best guarded weights promise nothing"
+
+
+def test_kept_equal_weights_say_what_the_best_guarded_ones_promise() -> None:
+    """A smaller step may promise more than its own standard error; it is not tried."""
+    smaller_is_clear = 0
+    for seed in range(10):
+        response = fit_response(trials_of(np.zeros((5, 5)), -0.5, 1.0, seed))
+        choice = choose_weights(response, ["a"])
+        free = choose_weights(response, ["a"], margin=0.0)
+        assert choice.keep_equal == (choice.best.gain <= choice.best.error)
+        if not choice.keep_equal:
+            assert choice.best.gain == choice.gain.value
+            continue
+        content = choice.to_json()["best_guarded"]
+        assert content == {"gain": choice.best.gain, "standard_error": choice.best.error}
+        assert names_all(choice.sentence, f"{choice.best.gain:.2f}", f"{choice.best.error:.2f}")
+        assert 0 <= choice.best.gain <= free.best.gain + 1e-3
+        pull = response.effects[:, 0] / np.linalg.norm(response.effects[:, 0])
+        small = response.combined(0.05 * pull, np.eye(5)[0])
+        smaller_is_clear += small.value > response.combined_error(0.05 * pull, np.eye(5)[0])
+    assert smaller_is_clear, "so the sentence must not speak of all weights"
+
+
+def test_trials_on_a_fraction_are_warned_about() -> None:
+    trials = trials_of(drawn_effects(4), noise=0.5)
+    for fraction, warned in ((None, 0), (Fraction(1), 0), (Fraction(5, 32), 1)):
+        response = fit_response(replace(trials, fraction=fraction))
+        choice = choose_weights(response, ["a"])
+        assert len(choice.warnings) == warned
+        assert choice.to_json()["warnings"] == list(choice.warnings)
+        assert freeze(response, choice)["warnings"] == list(choice.warnings)
+        assert response.to_json()["fraction"] == (fraction and str(fraction))
+    assert names_all(choice.warnings[0], "5/32", "--fraction 1")
+
+
+def test_the_headroom_is_that_without_floors(response: Response) -> None:
+    free, guarded = (choose_weights(response, floors=f, max_step=0.5) for f in (None, 0.0))
+    assert free.headroom == guarded.headroom
+    assert free.headroom.gain.value == pytest.approx(free.gain.value, abs=0.01)
+    assert guarded.gain.value < free.gain.value
+    assert names_all(free.headroom.sentence, "Without floors", "0.5 doublings")
+    assert free.headroom.to_json()["max_step"] == 0.5
+
+
+def test_intervals_hold_the_noise_of_training_alone(response: Response) -> None:
+    """All trials answer the same validation samples."""
+    choice = choose_weights(response, "worst")
+    intervals = [choice.gain, choice.headroom.gain, *choice.changes.values()]
+    intervals += [response.slope("a", "b"), response.effect("a", "b"), response.curve("a")]
+    assert {interval.noise for interval in intervals} == {("training",)}
+
+
+@pytest.mark.parametrize("tasks", [17, 40])
+def test_many_tasks_take_seconds(tasks: int) -> None:
+    trials = trials_of(
+        drawn_effects(tasks), noise=0.5, names=[f"task{number}" for number in range(tasks)]
+    )
+    started = time.process_time()
+    response = fit_response(trials)
+    chosen = [choose_weights(response, goal) for goal in ("mean", ["task3"], "worst")]
+    assert time.process_time() - started < 10
+    assert [choice.keep_equal for choice in chosen[:2]] == [False, False]
+    assert all(guard.bound >= guard.floor for choice in chosen for guard in choice.guards)
 
 
 def test_the_choice_is_the_same_every_time(response: Response) -> None:
@@ -121,7 +185,11 @@ def test_a_task_of_pure_luck_is_neither_guarded_nor_a_goal() -> None:
     assert "g" not in {guard.task for guard in choice.guards}
     assert set(choice.unguarded) == {"g"}
     assert not choice.keep_equal, "luck of one task does not stop the others"
-    assert {guard.task for guard in choose_weights(response, ["a"], {"g": -90}).guards} == {"g"}
+    assert choice.uncertain == {}
+    asked = choose_weights(response, ["a"], {"g": -90})
+    assert [guard.task for guard in asked.guards] == list(asked.uncertain) == ["g"]
+    assert asked.unguarded == {}
+    assert asked.to_json()["guarded_but_uncertain"] == response.unmeasurable
     with raises(CotbalError, "not-measurable", "g"):
         choose_weights(response, ["g"])
 

@@ -19,6 +19,7 @@ from cotbal.response import (
     freeze,
     read_prediction,
 )
+from cotbal.response.prediction import is_same
 from helpers.errors import raises
 from helpers.simulated_trials import drawn_effects, trials_of
 
@@ -81,6 +82,17 @@ def test_outcomes_are_held_against_the_prediction(
     assert wrong.coverage == 0.5
     assert np.isnan(wrong.correlation)
     assert wrong.outcomes[0].seeds == 1
+
+
+def test_two_predictions_say_the_same_where_their_numbers_do(
+    chosen: tuple[Response, Choice],
+) -> None:
+    content, later = freeze(*chosen, now=NOW), freeze(*chosen)
+    assert later["date"] != content["date"]
+    assert is_same({**content, "warnings": ["other words"]}, later)
+    assert not is_same({**content, "trials_sha256": "other"}, later)
+    other = {**content["predictions"], "a": {**content["predictions"]["a"], "value": 0.0}}
+    assert not is_same({**content, "predictions": other}, later)
 
 
 def test_more_seeds_give_a_narrower_prediction(chosen: tuple[Response, Choice]) -> None:
