@@ -288,6 +288,9 @@ def settings_of(recipe: Recipe, run: Run, weights: Mapping[str, float] | None) -
         "portions": file.portions,
     }
     entries: dict[str, Any] = {}
+    if file.optimization.normalizer == "per_device":  # the loss of every micro-batch on every rank
+        no_effect["optimization"].remove("micro_batch_size")
+        entries["resources.ranks"] = recipe.resources.processes
     for name, section in sections.items():
         fields = section.model_dump(mode="json", exclude=no_effect[name])
         entries |= {f"{name}.{field}": value for field, value in fields.items()}

@@ -102,6 +102,21 @@ def test_what_does_not_determine_a_run_may_change(recipe_path: Path, override: s
     assert differences(of(recipe_path), of(recipe_path, override)) == []
 
 
+@pytest.mark.parametrize(
+    ("override", "entry"),
+    [
+        ("optimization.micro_batch_size=8", "optimization.micro_batch_size: was 4, is 8"),
+        ("resources={gpus: 0, ranks: 2}", "resources.ranks: was 1, is 2"),
+    ],
+)
+def test_what_cuts_a_batch_determines_a_run_that_normalizes_per_device(
+    recipe_path: Path, override: str, entry: str
+) -> None:
+    assert differences(of(recipe_path), of(recipe_path, override)) == []
+    published = "optimization.normalizer=per_device"
+    assert differences(of(recipe_path, published), of(recipe_path, published, override)) == [entry]
+
+
 def test_changed_bytes_of_a_file_are_noticed(recipe_path: Path) -> None:
     before = of(recipe_path)
     final = of(recipe_path, final=True)
