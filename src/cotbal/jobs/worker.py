@@ -135,25 +135,31 @@ class _Execution:
         write_sealed(paths.outcome, self._outcome(generating, time.monotonic() - started))
 
     def _is_trained(self) -> bool:
-        """Whether the trained model is there as it was written; a damaged one, and what may have
-        been made with it, is removed.
+        """Whether the trained model is there as it was written; otherwise it and what may have been
+        made with it are removed.
         """
         paths = self.paths
-        if not paths.trained.exists():
-            return False
+        if paths.trained.exists():
+            if self._has_its_model():
+                return True
+            print(f"{paths.checkpoint}: not as it was written; training again")
+        # Facts of the training go last: a run that is killed here comes back here.
+        for folder in ("answers", "generations", "scores", "checkpoint"):
+            if (paths.root / folder).exists():
+                shutil.rmtree(paths.root / folder)
+        paths.trained.unlink(missing_ok=True)
+        return False
+
+    def _has_its_model(self) -> bool:
+        """Whether the model is the one that was trained, or has answered everything."""
+        paths = self.paths
         try:
             written = read_json(paths.trained).get("checkpoint")
         except RunError:
             written = DAMAGED
         if written is None or written["digest"] == checkpoint_digest(str(paths.checkpoint)):
             return True
-        if written != DAMAGED and self._needs_no_model():
-            return True
-        print(f"{paths.checkpoint}: not as it was written; training again")
-        paths.trained.unlink()
-        for folder in ("checkpoint", "answers", "generations", "scores"):
-            shutil.rmtree(paths.root / folder, ignore_errors=True)
-        return False
+        return written != DAMAGED and self._needs_no_model()
 
     def _needs_no_model(self) -> bool:
         """Whether the model has answered everything, and is not kept: it may be deleted already."""

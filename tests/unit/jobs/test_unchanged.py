@@ -6,11 +6,12 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from cotbal.data.files import read_json, write_sealed
+from cotbal.data.files import read_json, read_jsonl, write_sealed, write_sealed_rows
 from cotbal.errors import RunError
 from cotbal.jobs import worker
 from helpers.errors import raises
@@ -147,6 +148,44 @@ def test_what_was_damaged_is_made_again(
     begin(planned)
     assert [(run / name).read_bytes() for name in names] == before
     assert (run / kept).stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_answers_of_a_discarded_model_go_with_it(
+    planned: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """Where `trained.json` was archived by a repair, or the worker was killed while it discarded
+    the model.
+    """
+    run = planned / "run" / "final" / "ew"
+    if not (run / "outcome.json").exists():
+        begin(planned)
+    answers, scores = (
+        run / name for name in ("generations/paint.test.jsonl", "scores/paint.test.json")
+    )
+    write_sealed_rows(answers, [{**row, "answer": "of another"} for row in read_jsonl(answers)])
+    (run / "outcome.json").unlink()
+    write_sealed_rows(run / "answers" / "a.jsonl", [["paint.test", 0, "of another"]])
+    if killed:
+        half(run / "trained.json")
+        remove, removed = shutil.rmtree, []
+
+        def interrupted(path: Path, **options: Any) -> None:
+            if removed:
+                raise KeyboardInterrupt
+            removed.append(path)
+            remove(path, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(worker.shutil, "rmtree", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                begin(planned)
+    else:
+        (run / "trained.json").unlink()
+    begin(planned)
+    assert len(read_jsonl(answers)) == 8
+    assert b"of another" not in answers.read_bytes()
+    assert scores.exists()
 
 
 def test_a_model_that_was_deleted_after_its_last_answer_is_not_trained_again(
