@@ -26,6 +26,7 @@ from cotbal.recipe.runs import final_run
 from cotbal.training import train as training
 from cotbal.training import vlm
 from cotbal.training.features.images import ImageFeatures
+from cotbal.training.partial_checkpoints import mark_complete
 from cotbal.training.ranks import Stopped
 from cotbal.training.run_paths import RunPaths
 from cotbal.training.trainers.arguments import arguments
@@ -193,6 +194,27 @@ def test_a_damaged_partial_checkpoint_is_archived(
     assert begun[0] == (3 if rest else 1)
     assert len(list(partial.glob("damaged-*"))) == len(names)
     same_model(whole("ew")[0], tmp_path / "cut")
+
+
+@pytest.mark.parametrize(("saved", "resumed"), [(None, 5), ("this", 5), ("other", 1)])
+def test_a_partial_checkpoint_of_another_training_is_archived(
+    recipe_file: Path, tmp_path: Path, cut_after_five: Path, saved: str | None, resumed: int
+) -> None:
+    """As a worker leaves them that outlived its run; marks of earlier versions name none."""
+    shutil.copytree(cut_after_five, tmp_path / "cut")
+    partial = tmp_path / "cut" / "partial"
+    for step in (2, 4):
+        mark_complete(partial / f"checkpoint-{step}", saved)
+    begun: list[int] = []
+
+    def report(done: int, *_: object) -> None:
+        begun.append(done)
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train(load_recipe(recipe_file), "ew", tmp_path / "cut", report=report, identity="this")
+    assert begun == [resumed]
+    assert len(list(partial.glob("damaged-*"))) == (2 if resumed == 1 else 0)
 
 
 def same_model(one: Path, other: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -342,6 +343,13 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if first != second and sorted(first) == sorted(second):
         lines.append(f"order of the tasks: was {_short(first)}, is {_short(second)}")
     return lines
+
+
+def identity_digest(identity: Mapping[str, Any]) -> str:
+    """The same text for all identities without `differences`."""
+    entries = {key: value for key, value in identity.items() if not key.endswith(".image_bytes")}
+    order = list(identity.get("run.portions") or ())
+    return hashlib.sha256(json.dumps([entries, order], sort_keys=True).encode()).hexdigest()
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -37,6 +37,7 @@ from cotbal.jobs.evaluation_sets import (
     questions,
     recipe_of,
 )
+from cotbal.jobs.inputs import identity_digest
 from cotbal.jobs.kept_answers import KeptAnswers, Key
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import write_scores
@@ -220,7 +221,12 @@ class _Execution:
         if self.job.get("tracking") and self.ranks.main:
             tracking = Tracking(**self.job["tracking"])
         session = training.Session(
-            self._report_step, self.ranks, self.stop, tracking, self.features
+            self._report_step,
+            self.ranks,
+            self.stop,
+            tracking,
+            self.features,
+            identity_digest(self.job["identity"]),
         )
         rows, weights = self._rows(parts), self.job["weights"]
         with reporting(tracking, self.paths.root):

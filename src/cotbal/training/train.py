@@ -81,6 +81,8 @@ class Session:
         stop: called after every optimizer step: whether to save and stop.
         tracking: experiment trackers, if any.
         features: keeps what a frozen vision tower computes; None encodes images at every step.
+        identity: names what the training was planned from; it resumes only from partial checkpoints
+            of the same.
     """
 
     report: Report
@@ -88,6 +90,7 @@ class Session:
     stop: Callable[[], bool] = lambda: False
     tracking: Tracking | None = None
     features: ImageFeatures | None = None
+    identity: str | None = None
 
 
 def train(
@@ -108,7 +111,8 @@ def train(
     """
     set_seed(run.seed)
     ranks = session.ranks
-    resume = ranks.agreed(last_complete(paths.partial) if ranks.main else None)
+    last = last_complete(paths.partial, session.identity) if ranks.main else None
+    resume = ranks.agreed(last)
     log = _Log(paths, session, resume)
     trainer, processor = _trainer(recipe, run, rows, weights, log)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -233,7 +237,8 @@ class _Log(TrainerCallback):
         """Mark the checkpoint as complete; one without the mark is never read."""
         self.ranks.wait()
         if self.ranks.main:
-            mark_complete(self.paths.partial / f"checkpoint-{state.global_step}")
+            checkpoint = self.paths.partial / f"checkpoint-{state.global_step}"
+            mark_complete(checkpoint, self.session.identity)
 
 
 def _save(

@@ -17,6 +17,7 @@ from cotbal.jobs.checkpoint_files import checkpoint_digest
 from cotbal.jobs.inputs import (
     differences,
     identity,
+    identity_digest,
     open_inputs,
     small_minis,
     warnings,
@@ -234,6 +235,21 @@ def test_another_order_of_the_tasks_is_another_training(recipe_path: Path) -> No
     turned.write_text(yaml.safe_dump(read, sort_keys=False))
     (line,) = differences(of(recipe_path), json.loads(json.dumps(of(turned))))
     assert line == "order of the tasks: was ['ocr', 'vqa', 'count'], is ['count', 'vqa', 'ocr']"
+
+
+def test_identities_differ_in_their_digests_as_in_their_entries(recipe_path: Path) -> None:
+    before = of(recipe_path, final=True, weights={"ocr": 1.5, "vqa": 0.5})
+    turned = dict(reversed(before.items())) | {"weights": {"vqa": 0.5, "ocr": 1.5}}
+    whole = of(recipe_path, "digest_images=true", final=True, weights=turned["weights"])
+    for same in (json.loads(json.dumps(before)), turned, whole):
+        assert differences(before, same) == []
+        assert identity_digest(same) == identity_digest(before)
+    portions = dict(reversed(before["run.portions"].items()))
+    image = next(key for key in before if key.endswith(".images"))
+    changes = [{"run.portions": portions}, {"run.seed": 1}, {image: "other"}, {"weights": None}]
+    for change in changes:
+        assert differences(before, before | change)
+        assert identity_digest(before | change) != identity_digest(before)
 
 
 def test_the_seed_of_the_training_is_that_of_the_run(recipe_path: Path) -> None:

@@ -14,6 +14,9 @@ from PIL import Image
 from cotbal.data.files import read_json, read_jsonl, write_sealed, write_sealed_rows
 from cotbal.errors import RunError
 from cotbal.jobs import worker
+from cotbal.jobs.inputs import identity_digest
+from cotbal.training.ranks import Stopped
+from cotbal.training.train import Session
 from helpers.errors import raises
 from helpers.planned_runs import plan_final
 
@@ -90,6 +93,23 @@ def test_a_worker_does_not_begin_with_what_has_changed(
     finally:
         shutil.rmtree(planned)
         shutil.copytree(backup, planned)
+
+
+def test_partial_checkpoints_are_marked_with_the_identity_of_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = plan_final(tmp_path)
+    sessions: list[Session] = []
+
+    def stopped(*arguments: Any) -> None:
+        sessions.append(arguments[-1])
+        raise Stopped
+
+    monkeypatch.setattr(worker.training, "train", stopped)
+    with pytest.raises(SystemExit):
+        begin(tmp_path)
+    (session,) = sessions
+    assert session.identity == identity_digest(read_json(run / "job.json")["identity"])
 
 
 def test_a_copy_with_other_times_is_what_was_planned(planned: Path) -> None:
