@@ -196,6 +196,43 @@ def test_a_damaged_partial_checkpoint_is_archived(
     same_model(whole("ew")[0], tmp_path / "cut")
 
 
+def spoil_first_line(log: Path) -> None:
+    log.write_bytes(log.read_bytes().replace(b"{", b"#", 1))
+
+
+def count_more_tokens(log: Path) -> None:
+    log.write_text(log.read_text().replace('"color": 1', '"color": 2'))
+
+
+@pytest.mark.parametrize("step", [0, 5])
+@pytest.mark.parametrize("damage", [spoil_first_line, count_more_tokens, Path.unlink])
+def test_a_damaged_log_changes_no_count_of_a_resumed_training(
+    recipe_file: Path,
+    tmp_path: Path,
+    whole: Whole,
+    cut_after_five: Path,
+    damage: Callable[[Path], None],
+    step: int,
+) -> None:
+    """Before it resumes, or while it trains."""
+    shutil.copytree(cut_after_five, tmp_path / "cut")
+    log = RunPaths(tmp_path / "cut").training
+
+    def report(done: int, *_: object) -> None:
+        if done == step:
+            damage(log)
+
+    if not step:
+        damage(log)
+    directory, uncut = whole("ew")
+    resumed = train(load_recipe(recipe_file), "ew", tmp_path / "cut", report=report)
+    assert (resumed.steps, resumed.tokens) == (STEPS, uncut.tokens)
+    logs = [read_jsonl(RunPaths(folder).training) for folder in (directory, tmp_path / "cut")]
+    for one, other in zip(*logs, strict=True):
+        for key in ("step", "task_losses", "task_tokens"):
+            assert one[key] == other[key], key
+
+
 @pytest.mark.parametrize(("saved", "resumed"), [(None, 5), ("this", 5), ("other", 1)])
 def test_a_partial_checkpoint_of_another_training_is_archived(
     recipe_file: Path, tmp_path: Path, cut_after_five: Path, saved: str | None, resumed: int

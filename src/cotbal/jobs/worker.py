@@ -122,7 +122,8 @@ class _Execution:
             trained = self._train(parts)
             if ranks.main:
                 checkpoint = checkpoint_state(paths.checkpoint) if self.run.portions else None
-                write_sealed(paths.trained, {**vars(trained), "checkpoint": checkpoint})
+                facts = {"checkpoint": checkpoint, "losses": self._digest_of_losses()}
+                write_sealed(paths.trained, {**vars(trained), **facts})
                 shutil.rmtree(paths.partial, ignore_errors=True)
             ranks.wait()
             _free()
@@ -203,7 +204,7 @@ class _Execution:
             ),
             "peak_memory_mib": _peak_memory_mib(),
             "checkpoint": trained.get("checkpoint") if self.job["keep_checkpoint"] else None,
-            "losses": self._digest_of_losses(),
+            "losses": trained.get("losses", self._digest_of_losses()),
             "ranks": self.ranks.size,
             "threads": torch.get_num_threads(),
             "versions": {name: importlib.metadata.version(name) for name in packages},

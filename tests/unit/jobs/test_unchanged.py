@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -129,6 +130,18 @@ def test_a_trained_run_needs_its_training_data_no_more(planned: Path) -> None:
     begin(planned)
     data.with_suffix(".away").rename(data)
     assert (run / "outcome.json").exists()
+
+
+def test_the_digest_of_the_losses_is_that_of_the_training(planned: Path) -> None:
+    """Also if the file is damaged while the run answers."""
+    run = planned / "run" / "final" / "ew"
+    begin(planned)
+    losses = (run / "training.jsonl").read_bytes()
+    (run / "outcome.json").unlink()
+    half(run / "training.jsonl")
+    begin(planned)
+    (run / "training.jsonl").write_bytes(losses)
+    assert read_json(run / "outcome.json")["losses"] == hashlib.sha256(losses).hexdigest()
 
 
 def half(path: Path) -> None:
