@@ -26,6 +26,7 @@ from cotbal.recipe.runs import final_run
 from cotbal.training import train as training
 from cotbal.training import vlm
 from cotbal.training.features.images import ImageFeatures
+from cotbal.training.partial_checkpoints import mark_complete
 from cotbal.training.ranks import Stopped
 from cotbal.training.run_paths import RunPaths
 from cotbal.training.trainers.arguments import arguments
@@ -193,6 +194,64 @@ def test_a_damaged_partial_checkpoint_is_archived(
     assert begun[0] == (3 if rest else 1)
     assert len(list(partial.glob("damaged-*"))) == len(names)
     same_model(whole("ew")[0], tmp_path / "cut")
+
+
+def spoil_first_line(log: Path) -> None:
+    log.write_bytes(log.read_bytes().replace(b"{", b"#", 1))
+
+
+def count_more_tokens(log: Path) -> None:
+    log.write_text(log.read_text().replace('"color": 1', '"color": 2'))
+
+
+@pytest.mark.parametrize("step", [0, 5])
+@pytest.mark.parametrize("damage", [spoil_first_line, count_more_tokens, Path.unlink])
+def test_a_damaged_log_changes_no_count_of_a_resumed_training(
+    recipe_file: Path,
+    tmp_path: Path,
+    whole: Whole,
+    cut_after_five: Path,
+    damage: Callable[[Path], None],
+    step: int,
+) -> None:
+    """Before it resumes, or while it trains."""
+    shutil.copytree(cut_after_five, tmp_path / "cut")
+    log = RunPaths(tmp_path / "cut").training
+
+    def report(done: int, *_: object) -> None:
+        if done == step:
+            damage(log)
+
+    if not step:
+        damage(log)
+    directory, uncut = whole("ew")
+    resumed = train(load_recipe(recipe_file), "ew", tmp_path / "cut", report=report)
+    assert (resumed.steps, resumed.tokens) == (STEPS, uncut.tokens)
+    logs = [read_jsonl(RunPaths(folder).training) for folder in (directory, tmp_path / "cut")]
+    for one, other in zip(*logs, strict=True):
+        for key in ("step", "task_losses", "task_tokens"):
+            assert one[key] == other[key], key
+
+
+@pytest.mark.parametrize(("saved", "resumed"), [(None, 5), ("this", 5), ("other", 1)])
+def test_a_partial_checkpoint_of_another_training_is_archived(
+    recipe_file: Path, tmp_path: Path, cut_after_five: Path, saved: str | None, resumed: int
+) -> None:
+    """As a worker leaves them that outlived its run; marks of earlier versions name none."""
+    shutil.copytree(cut_after_five, tmp_path / "cut")
+    partial = tmp_path / "cut" / "partial"
+    for step in (2, 4):
+        mark_complete(partial / f"checkpoint-{step}", saved)
+    begun: list[int] = []
+
+    def report(done: int, *_: object) -> None:
+        begun.append(done)
+        raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train(load_recipe(recipe_file), "ew", tmp_path / "cut", report=report, identity="this")
+    assert begun == [resumed]
+    assert len(list(partial.glob("damaged-*"))) == (2 if resumed == 1 else 0)
 
 
 def same_model(one: Path, other: Path) -> None:

@@ -27,7 +27,7 @@ from cotbal.jobs.executors import Helper, Job, Outcome, Resources, forget_handle
 from cotbal.jobs.inputs import differences, identity
 from cotbal.jobs.launching import is_launched
 from cotbal.jobs.plan import Planned, Prepared
-from cotbal.jobs.queue import cancel_jobs, need_none_elsewhere, queued, record_driver
+from cotbal.jobs.queue import need_none_elsewhere, record_driver, release
 from cotbal.jobs.rundir import submission_of
 from cotbal.recipe.recipe import Recipe
 from cotbal.training.run_paths import RunPaths
@@ -187,8 +187,8 @@ def _release(entries: Sequence[_Entry]) -> None:
     """Cancel the jobs of runs that are about to be archived.
 
     Raises:
-        RunError: `cotbal submission` uses the model of such a run; its answers would be taken for
-            those of the new model.
+        RunError: `cotbal submission` uses the model of such a run, so that its answers would be
+            taken for those of the new model; or the worker of such a run has not ended.
     """
     stale = [entry.work.paths.root for entry in entries if entry.stale]
     for root in stale:
@@ -198,7 +198,7 @@ def _release(entries: Sequence[_Entry]) -> None:
                 " this command",
                 "run-in-use",
             )
-    cancel_jobs(queued([*stale, *(submission_of(root).root for root in stale)]))
+    release([*stale, *(submission_of(root).root for root in stale)])
 
 
 def _settle(entry: _Entry, prepared: Prepared, options: Options) -> None:

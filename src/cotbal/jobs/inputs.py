@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -288,6 +289,9 @@ def settings_of(recipe: Recipe, run: Run, weights: Mapping[str, float] | None) -
         "portions": file.portions,
     }
     entries: dict[str, Any] = {}
+    if file.optimization.normalizer == "per_device":  # the loss of every micro-batch on every rank
+        no_effect["optimization"].remove("micro_batch_size")
+        entries["resources.ranks"] = recipe.resources.processes
     for name, section in sections.items():
         fields = section.model_dump(mode="json", exclude=no_effect[name])
         entries |= {f"{name}.{field}": value for field, value in fields.items()}
@@ -339,6 +343,13 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if first != second and sorted(first) == sorted(second):
         lines.append(f"order of the tasks: was {_short(first)}, is {_short(second)}")
     return lines
+
+
+def identity_digest(identity: Mapping[str, Any]) -> str:
+    """The same text for all identities without `differences`."""
+    entries = {key: value for key, value in identity.items() if not key.endswith(".image_bytes")}
+    order = list(identity.get("run.portions") or ())
+    return hashlib.sha256(json.dumps([entries, order], sort_keys=True).encode()).hexdigest()
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

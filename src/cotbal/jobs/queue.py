@@ -28,6 +28,7 @@ from cotbal.jobs.rundir import RunDir, submissions
 from cotbal.training.run_paths import RunPaths
 
 STOP_SECONDS = 90.0  # for a command to stop all that it started, which may save first
+END_SECONDS = 15.0  # for the worker of a job that was cancelled, or whose driver was killed
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,19 @@ def cancel_jobs(jobs: Sequence[QueuedJob]) -> None:
             for job in group:
                 record_handle(job.directory, job.handle)
             raise
+
+
+def release(directories: Sequence[Path]) -> None:
+    """Cancel the jobs of runs that are about to be archived, and wait until their workers have
+    ended: they write by path, so into the directory that replaces an archived one.
+
+    Raises:
+        CotbalError: a queue does not cancel a job, or a worker lives on.
+    """
+    cancel_jobs(queued(directories))
+    deadline = time.monotonic() + END_SECONDS
+    for directory in directories:
+        _wait_for(RunPaths(directory).lock, "the worker of this run", END_SECONDS, deadline)
 
 
 def need_none_elsewhere(directories: Iterable[Path], executor: str) -> None:
@@ -147,15 +161,15 @@ def _stop_drivers(locks: Mapping[Path, Path]) -> list[str]:
             os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
     for lock, pid in pids.items():
-        _wait_for(lock, pid, deadline)
+        _wait_for(lock, f"process {pid}", STOP_SECONDS, deadline)
     return list(remarks)
 
 
-def _wait_for(lock: Path, pid: int, deadline: float) -> None:
+def _wait_for(lock: Path, who: str, seconds: float, deadline: float) -> None:
     while is_locked(lock):
         if time.monotonic() > deadline:
             raise RunError(
-                f"{lock.parent}: process {pid} did not stop within {STOP_SECONDS:.0f} s; end it,"
+                f"{lock.parent}: {who} did not end within {seconds:.0f} s; end it, or wait for it,"
                 " then rerun this command",
                 "run-in-use",
             )

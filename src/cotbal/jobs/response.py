@@ -22,7 +22,7 @@ from cotbal.errors import CotbalError, RecipeError, RunError
 from cotbal.jobs.execute import Options
 from cotbal.jobs.inputs import differences
 from cotbal.jobs.plan import Kind, Planned, Prepared, paths_of
-from cotbal.jobs.queue import cancel_jobs, queued
+from cotbal.jobs.queue import release
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.runs import FIXED, do, prepare
 from cotbal.jobs.scoring import read_scores_file, score_matrix
@@ -281,7 +281,7 @@ def _settle_design(prepared: Prepared, options: Options) -> None:
     if changed:
         kept = {planned.paths for planned in prepared.plan.runs}
         others = [paths.root for paths in root.trials if paths not in kept]
-        cancel_jobs(queued(others))
+        release(others)
         for directory in (*others, root.design.parent):
             archive(directory)
     write_sealed(root.design, now)

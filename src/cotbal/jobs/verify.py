@@ -69,14 +69,22 @@ def verify(root: RunDir, step: Step) -> Verification:
     Raises:
         RunError: this is no run directory, or a command works there.
     """
-    if not root.plan.exists() and not root.recipe.exists():
-        root.planned()  # raises
+    _need_run_directory(root)
     if is_locked(root.lock):
         raise RunError(
             f"{root.root}: another cotbal command is using this directory; wait for it, then"
             " rerun this command",
             "directory-in-use",
         )
+    return _compared(root, step)
+
+
+def _need_run_directory(root: RunDir) -> None:
+    if not root.plan.exists() and not root.recipe.exists():
+        root.planned()  # raises
+
+
+def _compared(root: RunDir, step: Step) -> Verification:
     check = _Check(root)
     differences = list(check.differences(step))
     return Verification(
@@ -89,7 +97,8 @@ def verify(root: RunDir, step: Step) -> Verification:
 
 
 def repair(root: RunDir, step: Step) -> tuple[Verification, list[Path]]:
-    """Archive what differs, and remove what ended processes left.
+    """Archive what differs, and remove what ended processes left. No other command works in the
+    directory from the first comparison on.
 
     Returns:
         The verification, and what was archived, under its new names.
@@ -97,8 +106,9 @@ def repair(root: RunDir, step: Step) -> tuple[Verification, list[Path]]:
     Raises:
         RunError: as for `verify`.
     """
-    verification = verify(root, step)
+    _need_run_directory(root)
     with locked(root.lock):
+        verification = _compared(root, step)
         archived = [
             archive_damaged(path) if path.parent.name == "partial" else archive(path)
             for difference in verification.differences

@@ -37,6 +37,7 @@ from cotbal.jobs.evaluation_sets import (
     questions,
     recipe_of,
 )
+from cotbal.jobs.inputs import identity_digest
 from cotbal.jobs.kept_answers import KeptAnswers, Key
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import write_scores
@@ -121,7 +122,8 @@ class _Execution:
             trained = self._train(parts)
             if ranks.main:
                 checkpoint = checkpoint_state(paths.checkpoint) if self.run.portions else None
-                write_sealed(paths.trained, {**vars(trained), "checkpoint": checkpoint})
+                facts = {"checkpoint": checkpoint, "losses": self._digest_of_losses()}
+                write_sealed(paths.trained, {**vars(trained), **facts})
                 shutil.rmtree(paths.partial, ignore_errors=True)
             ranks.wait()
             _free()
@@ -135,25 +137,31 @@ class _Execution:
         write_sealed(paths.outcome, self._outcome(generating, time.monotonic() - started))
 
     def _is_trained(self) -> bool:
-        """Whether the trained model is there as it was written; a damaged one, and what may have
-        been made with it, is removed.
+        """Whether the trained model is there as it was written; otherwise it and what may have been
+        made with it are removed.
         """
         paths = self.paths
-        if not paths.trained.exists():
-            return False
+        if paths.trained.exists():
+            if self._has_its_model():
+                return True
+            print(f"{paths.checkpoint}: not as it was written; training again")
+        # Facts of the training go last: a run that is killed here comes back here.
+        for folder in ("answers", "generations", "scores", "checkpoint"):
+            if (paths.root / folder).exists():
+                shutil.rmtree(paths.root / folder)
+        paths.trained.unlink(missing_ok=True)
+        return False
+
+    def _has_its_model(self) -> bool:
+        """Whether the model is the one that was trained, or has answered everything."""
+        paths = self.paths
         try:
             written = read_json(paths.trained).get("checkpoint")
         except RunError:
             written = DAMAGED
         if written is None or written["digest"] == checkpoint_digest(str(paths.checkpoint)):
             return True
-        if written != DAMAGED and self._needs_no_model():
-            return True
-        print(f"{paths.checkpoint}: not as it was written; training again")
-        paths.trained.unlink()
-        for folder in ("checkpoint", "answers", "generations", "scores"):
-            shutil.rmtree(paths.root / folder, ignore_errors=True)
-        return False
+        return written != DAMAGED and self._needs_no_model()
 
     def _needs_no_model(self) -> bool:
         """Whether the model has answered everything, and is not kept: it may be deleted already."""
@@ -196,7 +204,7 @@ class _Execution:
             ),
             "peak_memory_mib": _peak_memory_mib(),
             "checkpoint": trained.get("checkpoint") if self.job["keep_checkpoint"] else None,
-            "losses": self._digest_of_losses(),
+            "losses": trained.get("losses", self._digest_of_losses()),
             "ranks": self.ranks.size,
             "threads": torch.get_num_threads(),
             "versions": {name: importlib.metadata.version(name) for name in packages},
@@ -214,7 +222,12 @@ class _Execution:
         if self.job.get("tracking") and self.ranks.main:
             tracking = Tracking(**self.job["tracking"])
         session = training.Session(
-            self._report_step, self.ranks, self.stop, tracking, self.features
+            self._report_step,
+            self.ranks,
+            self.stop,
+            tracking,
+            self.features,
+            identity_digest(self.job["identity"]),
         )
         rows, weights = self._rows(parts), self.job["weights"]
         with reporting(tracking, self.paths.root):

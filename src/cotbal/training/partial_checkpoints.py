@@ -14,29 +14,49 @@ from cotbal.errors import RunError
 COMPLETE = "complete"  # marks a partial checkpoint that was written to its end
 
 
-def mark_complete(checkpoint: Path) -> None:
-    """Mark a partial checkpoint that all ranks have written to its end, once it is on the disk."""
-    content = {"step": step_of(checkpoint), "files": _digests(checkpoint)}
+def mark_complete(checkpoint: Path, identity: str | None = None) -> None:
+    """Mark a partial checkpoint that all ranks have written to its end, once it is on the disk.
+
+    Args:
+        identity: names what the training was planned from; see `last_complete`.
+    """
+    content = {
+        "step": step_of(checkpoint),
+        "identity": identity,
+        "files": _digests(checkpoint),
+    }
     write_sealed(checkpoint / COMPLETE, content)
 
 
-def last_complete(directory: Path) -> Path | None:
-    """The newest partial checkpoint that is as it was written. Those cut off are removed, and
-    damaged ones are archived.
+def last_complete(directory: Path, identity: str | None = None) -> Path | None:
+    """The newest partial checkpoint of this training that is as it was written. Those cut off are
+    removed; damaged ones and those of another training are archived.
+
+    Args:
+        identity: as in `mark_complete`. A worker that outlives its run saves into the directory of
+            the next one, whose training must not resume from that.
     """
     for checkpoint in sorted(directory.glob("checkpoint-*"), key=step_of, reverse=True):
         if not (checkpoint / COMPLETE).exists():
             shutil.rmtree(checkpoint)
-        elif is_whole(checkpoint):
+            continue
+        if (problem := _problem(checkpoint, identity)) is None:
             return checkpoint
-        else:
-            archived = archive_damaged(checkpoint)
-            print(f"{checkpoint}: not as it was written; archived as {archived.name}")
+        archived = archive_damaged(checkpoint)
+        print(f"{checkpoint}: {problem}; archived as {archived.name}")
     return None
 
 
+def _problem(checkpoint: Path, identity: str | None) -> str | None:
+    if not is_whole(checkpoint):
+        return "not as it was written"
+    written = read_json(checkpoint / COMPLETE).get("identity")
+    # Those of cotbal before there was an identity in the mark have none.
+    return None if written in (None, identity) else "of another training"
+
+
 def archive_damaged(checkpoint: Path) -> Path:
-    """Rename a damaged checkpoint, so that no training resumes from it."""
+    """Rename a checkpoint that cannot be used, so that no training resumes from it."""
     return archive(checkpoint.rename(checkpoint.with_name(f"damaged-{checkpoint.name}")))
 
 

@@ -81,6 +81,8 @@ class Session:
         stop: called after every optimizer step: whether to save and stop.
         tracking: experiment trackers, if any.
         features: keeps what a frozen vision tower computes; None encodes images at every step.
+        identity: names what the training was planned from; it resumes only from partial checkpoints
+            of the same.
     """
 
     report: Report
@@ -88,6 +90,7 @@ class Session:
     stop: Callable[[], bool] = lambda: False
     tracking: Tracking | None = None
     features: ImageFeatures | None = None
+    identity: str | None = None
 
 
 def train(
@@ -108,14 +111,15 @@ def train(
     """
     set_seed(run.seed)
     ranks = session.ranks
-    resume = ranks.agreed(last_complete(paths.partial) if ranks.main else None)
+    last = last_complete(paths.partial, session.identity) if ranks.main else None
+    resume = ranks.agreed(last)
     log = _Log(paths, session, resume)
     trainer, processor = _trainer(recipe, run, rows, weights, log)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if log.stopped:
         raise Stopped
     _save(trainer, processor, recipe, paths, ranks)
-    return _summary(trainer, round(len(rows) * recipe.file.optimization.epochs), paths)
+    return _summary(trainer, round(len(rows) * recipe.file.optimization.epochs), log.lines)
 
 
 def _trainer(
@@ -181,7 +185,14 @@ def _collator(
 
 
 class _Log(TrainerCallback):
-    """Writes losses and progress to disk, and marks complete partial checkpoints."""
+    """Writes losses and progress to disk, and marks complete partial checkpoints.
+
+    Every partial checkpoint holds the log up to its step, so that a resumed training does not count
+    tokens from a file that grows in place and has no digest.
+
+    Attributes:
+        lines: of `training.jsonl`, on every rank.
+    """
 
     def __init__(self, paths: RunPaths, session: Session, resume: Path | None) -> None:
         self.paths = paths
@@ -191,17 +202,31 @@ class _Log(TrainerCallback):
         self.stopped = False
         self.loss: float | None = None
         self.started = time.monotonic()
+        self.lines: list[dict[str, Any]] = []
         self.seconds_before = 0.0
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """Remove the log lines of steps that will be rerun."""
-        step = step_of(self.resume) if self.resume else 0
-        lines = [line for line in read_jsonl(self.paths.training) if line["step"] <= step]
-        self.seconds_before = lines[-1]["seconds"] if lines else 0.0
+        """Begin with the log of the partial checkpoint."""
+        if self.resume is not None:
+            self.lines = self._lines_until(self.resume)
+        self.seconds_before = self.lines[-1]["seconds"] if self.lines else 0.0
         self.ranks.wait()  # until all have read it
-        if self.ranks.main:
-            write_jsonl(self.paths.training, lines)
+        self._write()
         self.started = time.monotonic()
+
+    def _lines_until(self, checkpoint: Path) -> list[dict[str, Any]]:
+        kept = checkpoint / self.paths.training.name
+        if not kept.exists():  # written by cotbal before partial checkpoints held the log
+            kept = self.paths.training
+        return [line for line in read_jsonl(kept) if line["step"] <= step_of(checkpoint)]
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Replace the file, in case it was damaged meanwhile."""
+        self._write()
+
+    def _write(self) -> None:
+        if self.ranks.main:
+            write_jsonl(self.paths.training, self.lines)
 
     def on_step_end(self, _: Any, state: TrainerState, control: TrainerControl, **__: Any) -> None:
         """Report progress; log with every checkpoint and at the end."""
@@ -216,7 +241,7 @@ class _Log(TrainerCallback):
         self, _: Any, state: TrainerState, *__: Any, logs: dict[str, Any], **___: Any
     ) -> None:
         """Write a line of `training.jsonl`."""
-        if "loss" not in logs or not self.ranks.main:
+        if "loss" not in logs:
             return
         self.loss = float(logs["loss"])
         seconds = self.seconds_before + time.monotonic() - self.started
@@ -227,13 +252,17 @@ class _Log(TrainerCallback):
             **{key: figures[key] for key in LOGGED if key in figures},
             "seconds": round(seconds, 3),
         }
-        append_jsonl(self.paths.training, line)
+        self.lines.append(line)
+        if self.ranks.main:
+            append_jsonl(self.paths.training, line)
 
     def on_save(self, _: Any, state: TrainerState, *__: Any, **___: Any) -> None:
         """Mark the checkpoint as complete; one without the mark is never read."""
         self.ranks.wait()
         if self.ranks.main:
-            mark_complete(self.paths.partial / f"checkpoint-{state.global_step}")
+            checkpoint = self.paths.partial / f"checkpoint-{state.global_step}"
+            write_jsonl(checkpoint / self.paths.training.name, self.lines)
+            mark_complete(checkpoint, self.session.identity)
 
 
 def _save(
@@ -281,8 +310,9 @@ def _gathered(sharded: nn.Module, recipe: Recipe, ranks: Ranks) -> nn.Module | N
     return whole
 
 
-def _summary(trainer: TaskWeightedTrainer, records: int, paths: RunPaths) -> Trained:
-    lines = read_jsonl(paths.training)
+def _summary(
+    trainer: TaskWeightedTrainer, records: int, lines: Sequence[Mapping[str, Any]]
+) -> Trained:
     return Trained(
         steps=trainer.state.global_step,
         records=records,

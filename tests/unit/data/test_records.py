@@ -7,12 +7,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cotbal.data.files import default_cache
+from cotbal.data.reading import records as reading
+from cotbal.data.reading.formats import read_rows
 from cotbal.data.reading.images import open_image
 from cotbal.data.reading.record import Record, Turn
 from cotbal.data.reading.records import Records, open_records, sound_records
@@ -145,6 +148,27 @@ def test_a_conversion_is_used_again_until_the_source_changes(tmp_path: Path) -> 
     assert arrow.stat().st_mtime_ns == stamp
     write(path, [llava("b")])
     assert open_records(path, cache)[0].id == "b"
+
+
+def test_a_file_that_is_replaced_while_it_is_converted_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the old file back, its records are read, and not those of the other."""
+    path, cache = write(tmp_path / "a.jsonl", [llava("old")]), tmp_path / "cache"
+    other = write(tmp_path / "b.jsonl", [llava("new")])
+    old = path.read_bytes()
+
+    def replaced(source: Path) -> Any:
+        os.replace(other, source)
+        return read_rows(source)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reading, "read_rows", replaced)
+        with raises(DataError, "changed-inputs", path):
+            open_records(path, cache)
+    assert list(cache.iterdir()) == []
+    path.write_bytes(old)
+    assert open_records(path, cache)[0].id == "old"
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "zeros", "no end", "letter"])

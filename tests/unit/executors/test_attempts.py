@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -32,6 +33,11 @@ def test_progress_only_grows(tmp_path: Path) -> None:
     seen.append(progress_of(tmp_path))
     for mark in tmp_path.glob("partial/*/complete"):
         mark.unlink()  # partial checkpoints go when a training ends
+    for name in ("first", "second"):  # of sets that are not answered to their end
+        (tmp_path / "answers").mkdir(exist_ok=True)
+        (tmp_path / "answers" / f"{name}.jsonl").write_text("")
+        seen.append(progress_of(tmp_path))
+    shutil.rmtree(tmp_path / "answers")  # they are in `generations` when all sets are answered
     (tmp_path / "generations").mkdir()
     (tmp_path / "generations" / "a.test.jsonl").write_text("")
     seen.append(progress_of(tmp_path))
@@ -68,5 +74,15 @@ def test_a_run_that_advances_is_retried_as_often_as_it_takes(tmp_path: Path) -> 
     one = attempts(tmp_path, retries=1)
     for step in range(10, 60, 10):
         checkpoint(tmp_path, step)
+        assert one.verdict(STOPPED) == "retry"
+    assert [one.verdict(STOPPED) for _ in range(2)] == ["retry", "failed"]
+
+
+def test_a_run_that_is_preempted_while_it_answers_advances(tmp_path: Path) -> None:
+    one = attempts(tmp_path, retries=1)
+    (tmp_path / "trained.json").write_text("{}")
+    (tmp_path / "answers").mkdir()
+    for number in range(5):
+        (tmp_path / "answers" / f"{number}.jsonl").write_text("")
         assert one.verdict(STOPPED) == "retry"
     assert [one.verdict(STOPPED) for _ in range(2)] == ["retry", "failed"]

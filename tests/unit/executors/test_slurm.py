@@ -480,6 +480,19 @@ def test_what_cannot_be_cancelled_stays_on_record(fake: FakeSlurm, tmp_path: Pat
     assert recorded_handle(tmp_path) == JobHandle("slurm", "70")
 
 
+def test_a_job_that_does_not_end_is_not_taken_for_cancelled(
+    fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker would save into the directory of the run that replaces it."""
+    monkeypatch.setattr(slurm, "STOP_SECONDS", 0.2)
+    fake.put("2", "COMPLETING", "cotbal-a")
+    (fake.directory / "scancel").write_text("#!/bin/sh\n")
+    record_handle(tmp_path, JobHandle("slurm", "2"))
+    with raises(CotbalError, "run-in-use", "2"):
+        cancel_jobs(queued([tmp_path]))
+    assert recorded_handle(tmp_path) == JobHandle("slurm", "2")
+
+
 def test_a_second_job_of_the_same_run_is_cancelled_too(fake: FakeSlurm) -> None:
     """It was submitted, but its id was lost."""
     fake.put("1", "RUNNING", "cotbal-a")

@@ -17,6 +17,7 @@ from cotbal.jobs.checkpoint_files import checkpoint_digest
 from cotbal.jobs.inputs import (
     differences,
     identity,
+    identity_digest,
     open_inputs,
     small_minis,
     warnings,
@@ -100,6 +101,21 @@ def test_how_answers_are_chosen_determines_the_runs_that_answer(recipe_path: Pat
 )
 def test_what_does_not_determine_a_run_may_change(recipe_path: Path, override: str) -> None:
     assert differences(of(recipe_path), of(recipe_path, override)) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "entry"),
+    [
+        ("optimization.micro_batch_size=8", "optimization.micro_batch_size: was 4, is 8"),
+        ("resources={gpus: 0, ranks: 2}", "resources.ranks: was 1, is 2"),
+    ],
+)
+def test_what_cuts_a_batch_determines_a_run_that_normalizes_per_device(
+    recipe_path: Path, override: str, entry: str
+) -> None:
+    assert differences(of(recipe_path), of(recipe_path, override)) == []
+    published = "optimization.normalizer=per_device"
+    assert differences(of(recipe_path, published), of(recipe_path, published, override)) == [entry]
 
 
 def test_changed_bytes_of_a_file_are_noticed(recipe_path: Path) -> None:
@@ -219,6 +235,21 @@ def test_another_order_of_the_tasks_is_another_training(recipe_path: Path) -> No
     turned.write_text(yaml.safe_dump(read, sort_keys=False))
     (line,) = differences(of(recipe_path), json.loads(json.dumps(of(turned))))
     assert line == "order of the tasks: was ['ocr', 'vqa', 'count'], is ['count', 'vqa', 'ocr']"
+
+
+def test_identities_differ_in_their_digests_as_in_their_entries(recipe_path: Path) -> None:
+    before = of(recipe_path, final=True, weights={"ocr": 1.5, "vqa": 0.5})
+    turned = dict(reversed(before.items())) | {"weights": {"vqa": 0.5, "ocr": 1.5}}
+    whole = of(recipe_path, "digest_images=true", final=True, weights=turned["weights"])
+    for same in (json.loads(json.dumps(before)), turned, whole):
+        assert differences(before, same) == []
+        assert identity_digest(same) == identity_digest(before)
+    portions = dict(reversed(before["run.portions"].items()))
+    image = next(key for key in before if key.endswith(".images"))
+    changes = [{"run.portions": portions}, {"run.seed": 1}, {image: "other"}, {"weights": None}]
+    for change in changes:
+        assert differences(before, before | change)
+        assert identity_digest(before | change) != identity_digest(before)
 
 
 def test_the_seed_of_the_training_is_that_of_the_run(recipe_path: Path) -> None:

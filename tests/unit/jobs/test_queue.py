@@ -126,6 +126,38 @@ def test_a_changed_run_is_cancelled_before_it_is_archived(
     assert root.probe("full:ocr").done
 
 
+@pytest.mark.parametrize("seconds", [0.2, 30.0])
+def test_a_run_is_not_archived_while_its_worker_lives(
+    root: RunDir, recipe_path: Path, queue: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """It was cancelled, but saves by path: into the directory of the run that replaces it."""
+    monkeypatch.setattr("cotbal.jobs.queue.END_SECONDS", seconds)
+    paths = root.probe("full:ocr")
+    options = Options(executor=EXECUTOR, restart_changed=True)
+    changed = pipeline.plan(load_recipe(recipe_path, ["optimization.epochs=2"]), root)
+    argv = [sys.executable, "-c", HOLDER, str(paths.lock)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "here\n"
+        if seconds < 1:
+            with raises(RunError, "run-in-use", paths.root):
+                pipeline.balance(changed, options)
+            assert not paths.root.with_name("full-ocr.old-1").exists()
+        worker.stdin.write("1")  # it ends a second later
+        worker.stdin.close()
+        if seconds > 1:
+            pipeline.balance(changed, options)
+            assert paths.root.with_name("full-ocr.old-1").exists()
+
+
+HOLDER = """
+import sys, time; from pathlib import Path; from cotbal.data.files import locked
+with locked(Path(sys.argv[1])):
+    print("here", flush=True); time.sleep(float(sys.stdin.read()))
+"""
+
+
 def test_a_driver_notes_itself_while_it_works(
     recipe_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

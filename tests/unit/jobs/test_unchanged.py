@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from cotbal.data.files import read_json, write_sealed
+from cotbal.data.files import read_json, read_jsonl, write_sealed, write_sealed_rows
 from cotbal.errors import RunError
 from cotbal.jobs import worker
+from cotbal.jobs.inputs import identity_digest
+from cotbal.training.ranks import Stopped
+from cotbal.training.train import Session
 from helpers.errors import raises
 from helpers.planned_runs import plan_final
 
@@ -91,6 +96,23 @@ def test_a_worker_does_not_begin_with_what_has_changed(
         shutil.copytree(backup, planned)
 
 
+def test_partial_checkpoints_are_marked_with_the_identity_of_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = plan_final(tmp_path)
+    sessions: list[Session] = []
+
+    def stopped(*arguments: Any) -> None:
+        sessions.append(arguments[-1])
+        raise Stopped
+
+    monkeypatch.setattr(worker.training, "train", stopped)
+    with pytest.raises(SystemExit):
+        begin(tmp_path)
+    (session,) = sessions
+    assert session.identity == identity_digest(read_json(run / "job.json")["identity"])
+
+
 def test_a_copy_with_other_times_is_what_was_planned(planned: Path) -> None:
     for path in (planned / "data").rglob("*"):
         path.touch()
@@ -108,6 +130,18 @@ def test_a_trained_run_needs_its_training_data_no_more(planned: Path) -> None:
     begin(planned)
     data.with_suffix(".away").rename(data)
     assert (run / "outcome.json").exists()
+
+
+def test_the_digest_of_the_losses_is_that_of_the_training(planned: Path) -> None:
+    """Also if the file is damaged while the run answers."""
+    run = planned / "run" / "final" / "ew"
+    begin(planned)
+    losses = (run / "training.jsonl").read_bytes()
+    (run / "outcome.json").unlink()
+    half(run / "training.jsonl")
+    begin(planned)
+    (run / "training.jsonl").write_bytes(losses)
+    assert read_json(run / "outcome.json")["losses"] == hashlib.sha256(losses).hexdigest()
 
 
 def half(path: Path) -> None:
@@ -147,6 +181,44 @@ def test_what_was_damaged_is_made_again(
     begin(planned)
     assert [(run / name).read_bytes() for name in names] == before
     assert (run / kept).stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_answers_of_a_discarded_model_go_with_it(
+    planned: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """Where `trained.json` was archived by a repair, or the worker was killed while it discarded
+    the model.
+    """
+    run = planned / "run" / "final" / "ew"
+    if not (run / "outcome.json").exists():
+        begin(planned)
+    answers, scores = (
+        run / name for name in ("generations/paint.test.jsonl", "scores/paint.test.json")
+    )
+    write_sealed_rows(answers, [{**row, "answer": "of another"} for row in read_jsonl(answers)])
+    (run / "outcome.json").unlink()
+    write_sealed_rows(run / "answers" / "a.jsonl", [["paint.test", 0, "of another"]])
+    if killed:
+        half(run / "trained.json")
+        remove, removed = shutil.rmtree, []
+
+        def interrupted(path: Path, **options: Any) -> None:
+            if removed:
+                raise KeyboardInterrupt
+            removed.append(path)
+            remove(path, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(worker.shutil, "rmtree", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                begin(planned)
+    else:
+        (run / "trained.json").unlink()
+    begin(planned)
+    assert len(read_jsonl(answers)) == 8
+    assert b"of another" not in answers.read_bytes()
+    assert scores.exists()
 
 
 def test_a_model_that_was_deleted_after_its_last_answer_is_not_trained_again(

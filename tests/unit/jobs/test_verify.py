@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -278,9 +279,26 @@ def test_a_run_that_is_being_worked_on_is_left_alone(root: RunDir) -> None:
     assert [line for line in checked.unchecked if str(paths.root) in line]
 
 
+def test_nothing_changes_between_the_findings_of_a_repair_and_the_repair(root: RunDir) -> None:
+    half(root.weights)
+    changed: list[str] = []
+
+    def of_another_command(what: str, *_: object) -> None:
+        with suppress(RunError), locked(root.lock):
+            changed.append(what)
+
+    verify(root, of_another_command)
+    assert changed
+    changed.clear()
+    repair(root, of_another_command)
+    assert changed == []
+
+
 def test_a_directory_in_use_is_not_verified(root: RunDir) -> None:
     with locked(root.lock), raises(RunError, "directory-in-use", root.root):
         verify(root, step)
+    with locked(root.lock), raises(RunError, "directory-in-use", root.root):
+        repair(root, step)
 
 
 def test_a_directory_that_cannot_be_written_is_verified(

@@ -22,7 +22,7 @@ from cotbal.jobs.checkpoint_files import need_whole_checkpoint
 from cotbal.jobs.execute import Options, follow
 from cotbal.jobs.executors import Job, forget_handle
 from cotbal.jobs.inputs import CODE_VERSION, differences
-from cotbal.jobs.queue import cancel_jobs, need_none_elsewhere, queued, record_driver
+from cotbal.jobs.queue import need_none_elsewhere, record_driver, release
 from cotbal.jobs.rundir import SubmissionPaths, submission_of
 from cotbal.recipe.recipe import load_recipe
 from cotbal.recipe.schema import ResourcesSection
@@ -193,7 +193,7 @@ def _locked(candidate: Candidate, executor: str) -> Iterator[None]:
     paths = candidate.paths
     if candidate.changed:
         with locked(paths.driver_lock):
-            cancel_jobs(queued([paths.root]))
+            release([paths.root])
             archive(paths.root)
     with locked(paths.driver_lock):
         need_none_elsewhere([paths.root], executor)

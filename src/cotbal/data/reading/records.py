@@ -217,7 +217,8 @@ def open_records(path: Path, cache: Path, evaluation: bool = False) -> Records:
         evaluation: whether every record must have exactly one question and one answer.
 
     Raises:
-        DataError: the first errors by file and record, and how many more there are.
+        DataError: the first errors by file and record, and how many more there are; or the file
+            was changed while it was read.
     """
     with sound_records(path, cache, evaluation) as (records, problems):
         if not problems:
@@ -238,6 +239,9 @@ def sound_records(
 
     The conversion is kept only when there was no error; otherwise the records live as long as the
     block.
+
+    Raises:
+        DataError: the file was replaced or changed while it was converted.
     """
     digest = _digest(path)
     kind = "-evaluation" if evaluation else ""
@@ -250,6 +254,7 @@ def sound_records(
     with _new_directory(temporary(kept)) as directory:
         arrow = directory / "records.arrow"
         problems = [*_convert(path, arrow, cache, evaluation)]
+        _need_same(path, digest)
         seal(arrow, kept.name)
         records = Records(path, digest, arrow, cache)
         problems += [*_repeated_ids(records), *_nothing_learnt(records)]
@@ -295,6 +300,16 @@ def _digest(path: Path) -> str:
         return ""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _need_same(path: Path, digest: str) -> None:
+    """Records of other bytes must not be kept under the digest of these."""
+    if _digest(path) != digest:
+        raise DataError(
+            f"{path}: expected one content while it was read; found that it was changed meanwhile."
+            " Rerun this command once nothing writes this file any more",
+            "changed-inputs",
+        )
 
 
 def _convert(path: Path, arrow: Path, cache: Path, evaluation: bool) -> Iterator[Problem]:

@@ -174,14 +174,16 @@ class Attempts:
         return "retry" if self.without_progress <= self.job.needs.retries else "failed"
 
 
-def progress_of(directory: Path) -> tuple[int, int, int]:
-    """How far a run has come: number of files of answers, whether it is trained, step of its last
-    complete checkpoint.
+def progress_of(directory: Path) -> tuple[int, int, int, int]:
+    """How far a run has come: number of answered sets, number of files of answers until all sets
+    are answered, whether it is trained, step of its last complete checkpoint.
     """
     marks = directory.glob("partial/checkpoint-*/complete")
     steps = [int(mark.parent.name.rpartition("-")[2]) for mark in marks]
-    answers = len(list(directory.glob("generations/*.jsonl")))
-    return answers, int(RunPaths(directory).trained.exists()), max(steps, default=0)
+    answered = len(list(directory.glob("generations/*.jsonl")))
+    answers = len(list(RunPaths(directory).answers.glob("*.jsonl")))
+    is_trained = int(RunPaths(directory).trained.exists())
+    return answered, answers, is_trained, max(steps, default=0)
 
 
 def passed_on() -> dict[str, str]:

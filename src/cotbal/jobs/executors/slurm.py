@@ -341,7 +341,8 @@ def cancel(ids: Sequence[str]) -> None:
     """Cancel jobs and wait until they have ended; so do others of their names, whose ids were lost.
 
     Raises:
-        CotbalError: the controller does not answer, or a job is another user's.
+        CotbalError: the controller does not answer, a job is another user's, or a job has not ended
+            after STOP_SECONDS.
     """
     entries = own_entries()
     names = {entry.name for entry in entries if entry.id in ids}
@@ -354,3 +355,9 @@ def cancel(ids: Sequence[str]) -> None:
             if not any(entry.alive for entry in own_entries() if entry.id in ids):
                 return
         time.sleep(TICK)
+    raise CotbalError(
+        f"Slurm's jobs {', '.join(ids)}: expected them to end within {STOP_SECONDS:.0f} s of being"
+        " cancelled; some are still in the queue. Wait until they have left it, then rerun this"
+        " command",
+        "run-in-use",
+    )
