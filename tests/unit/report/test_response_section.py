@@ -333,6 +333,7 @@ def test_a_task_that_is_only_evaluated_gets_no_weight(tmp_path: Path) -> None:
     assert dict(data["tasks"]) == {task: task for task in TASKS}
 
 
+@pytest.mark.extended
 def test_forty_tasks_stay_small(tmp_path: Path) -> None:
     files = RunDir(tmp_path / "run")
     tasks = [f"classification_{i:02d}" for i in range(40)]
