@@ -1,4 +1,6 @@
-"""Slurm and Ray on this machine, each started once by the test process that has their tests."""
+"""Slurm and Ray on this machine, each started once by the test process that has their tests, and
+stopped after the last of them: an idle cluster takes CPU time from all tests that follow.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,35 @@ import pytest
 
 from helpers.needs import leave_out
 from helpers.ray_nodes import RayDidNotStart, RayNodes
+from helpers.sharing import scope
 from helpers.slurm_cluster import Cluster
+
+_running: dict[str, contextlib.ExitStack] = {}
+
+
+@contextlib.contextmanager
+def until_its_last_test(service: str) -> Iterator[contextlib.ExitStack]:
+    """What stops a service of this process, after its last test or at the end of the session."""
+    with contextlib.ExitStack() as stack:
+        _running[service] = stack
+        yield stack
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    service = scope(item.nodeid)
+    if service in _running and service not in map(scope, _later(item, nextitem)):
+        _running.pop(service).close()
+
+
+def _later(item: pytest.Item, nextitem: pytest.Item | None) -> list[str]:
+    """Names of tests that this process has yet to run: of several processes, each runs all tests
+    of a service in one go, so that the next test is enough.
+    """
+    if hasattr(item.config, "workerinput"):
+        return [nextitem.nodeid] if nextitem else []
+    items = item.session.items
+    return [other.nodeid for other in items[items.index(item) + 1 :]]
 
 
 @pytest.fixture(scope="session")
@@ -25,15 +55,18 @@ def slurm_cluster() -> Iterator[Cluster]:
     cluster = Cluster(directory)
     before = os.environ.get("SLURM_CONF")
     os.environ["SLURM_CONF"] = str(cluster.configuration)
-    try:
-        start(cluster)
-        yield cluster
-    finally:
+
+    def stop() -> None:
         cluster.stop()
         os.environ.pop("SLURM_CONF")
         if before is not None:
             os.environ["SLURM_CONF"] = before
         shutil.rmtree(directory, ignore_errors=True)
+
+    with until_its_last_test("slurm") as stack:
+        stack.callback(stop)
+        start(cluster)
+        yield cluster
 
 
 def start(cluster: Cluster) -> None:
@@ -47,7 +80,7 @@ def start(cluster: Cluster) -> None:
 @pytest.fixture(scope="session")
 def ray_nodes() -> Iterator[RayNodes]:
     """Two nodes of Ray on this machine; `helpers.sharing` gives all their tests to one process."""
-    with contextlib.ExitStack() as stack:
+    with until_its_last_test("ray") as stack:
         try:
             nodes = stack.enter_context(RayNodes())
         except RayDidNotStart as error:
@@ -56,10 +89,10 @@ def ray_nodes() -> Iterator[RayNodes]:
 
 
 @pytest.fixture(scope="session")
-def connected_to_ray(ray_nodes: RayNodes) -> Iterator[RayNodes]:
+def connected_to_ray(ray_nodes: RayNodes) -> RayNodes:
     """One connection of this process for many tests, which the executor finds and leaves alone."""
     import ray
 
     ray.init(ray_nodes.address, log_to_driver=False)
-    yield ray_nodes
-    ray.shutdown()
+    _running["ray"].callback(ray.shutdown)
+    return ray_nodes

@@ -48,6 +48,33 @@ def costly():
 @pytest.mark.parametrize("number", range(12))
 def test_with_it(costly, number): pass
 """
+# A cluster that notes how it is.
+NODES = """
+import contextlib, pathlib, helpers.services
+
+STATE = pathlib.Path("state.txt")
+
+class Nodes(contextlib.ExitStack):
+    def __enter__(self):
+        STATE.write_text("running")
+        self.callback(STATE.write_text, "stopped")
+        return self
+
+helpers.services.RayNodes = Nodes
+"""
+USED = """
+import pathlib, pytest
+
+def state(): return pathlib.Path("state.txt").read_text()
+
+@pytest.mark.parametrize("node", ["ray-1", "ray-2"])
+def test_with_it(ray_nodes, node): assert state() == "running"
+
+def test_without_it(): assert state() == "STATE"
+
+@pytest.mark.parametrize("node", AGAIN)
+def test_again(ray_nodes, node): assert state() == "running"
+"""
 SMALL = "import helpers.budget\n\nhelpers.budget.FLOOR = 0.5\n"
 
 
@@ -115,6 +142,22 @@ def test_a_file_stays_in_one_process(tmp_path: Path) -> None:
     done = suite(tmp_path, MADE_ONCE, "-n", "2", plugin="helpers.sharing")
     assert done.returncode == 0, done.stdout
     assert (tmp_path / "made.txt").read_text() == "x"
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "1")])
+def test_a_service_is_stopped_after_its_last_test(tmp_path: Path, options: tuple[str, ...]) -> None:
+    (tmp_path / "conftest.py").write_text(NODES)
+    tests = USED.replace("STATE", "stopped").replace("AGAIN", "[]")
+    done = suite(tmp_path, tests, *options, plugin="helpers.services")
+    assert "3 passed, 1 skipped" in done.stdout, done.stdout
+
+
+def test_a_service_is_kept_where_a_later_test_needs_it(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(NODES)
+    tests = USED.replace("STATE", "running").replace("AGAIN", '["ray-3"]')
+    done = suite(tmp_path, tests, plugin="helpers.services")
+    assert "4 passed" in done.stdout, done.stdout
+    assert (tmp_path / "state.txt").read_text() == "stopped"
 
 
 def test_a_service_stays_in_one_process() -> None:

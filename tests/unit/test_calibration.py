@@ -29,6 +29,7 @@ def test_replicates_make_the_intervals_hold(tallies, quantity: str) -> None:  # 
     assert tallies[SAMPLES_ONLY, quantity].coverage <= 0.80
 
 
+@pytest.mark.extended
 def test_equal_tasks_are_called_equal() -> None:
     mixture = calibration.Mixture(tasks=4, samples=300, alike=True)
     tallies = calibration.simulated(mixture, 20, seed=1, designs=(REPLICATED,))
@@ -36,6 +37,7 @@ def test_equal_tasks_are_called_equal() -> None:
     assert np.mean(tallies[REPLICATED, "weight"].claims) <= 0.08
 
 
+@pytest.mark.extended
 def test_paired_differences_hold_from_three_seeds_on() -> None:
     mixture = calibration.Mixture(tasks=4, samples=300)
     assert calibration.paired(mixture, 1, 30)[0] < 0.75

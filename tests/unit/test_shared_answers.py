@@ -131,8 +131,17 @@ def test_rows_leave_when_their_answers_have_ended(
     )
 
 
-@pytest.mark.parametrize("room", [1, 32])
-@pytest.mark.parametrize("size", [1, 3, 16])
+@pytest.mark.parametrize(
+    ("size", "room"),
+    [
+        (3, 1),
+        (16, 32),
+        *(
+            pytest.param(*case, marks=pytest.mark.extended)
+            for case in ((1, 1), (1, 32), (3, 32), (16, 1))
+        ),
+    ],
+)
 def test_long_answers_outgrow_their_memory(
     model: Any, collator: Collator, monkeypatch: pytest.MonkeyPatch, room: int, size: int
 ) -> None:

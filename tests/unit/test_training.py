@@ -108,7 +108,7 @@ CASES = [
     pytest.param("dwa", WINDOW, id="DWA"),
     pytest.param("rlw", (), id="RLW", marks=pytest.mark.extended),
     pytest.param("torchjd:UW", UNCERTAINTY, id="TorchJD", marks=pytest.mark.extended),
-    pytest.param("cotbal", PACKING, id="packed"),
+    pytest.param("cotbal", PACKING, id="packed", marks=pytest.mark.extended),
     pytest.param("cotbal", QLORA, id="QLoRA", marks=pytest.mark.extended),
 ]
 
@@ -134,7 +134,14 @@ def test_resuming_in_the_middle_changes_nothing(
             assert one[key] == other[key], key
 
 
-@pytest.mark.parametrize("settings", [(), LORA, PACKING], ids=["full", "LoRA", "packed"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param((), id="full"),
+        pytest.param(LORA, id="LoRA", marks=pytest.mark.extended),
+        pytest.param(PACKING, id="packed", marks=pytest.mark.extended),
+    ],
+)
 def test_images_encoded_once_change_no_weight(
     recipe_file: Path, tmp_path: Path, settings: tuple[str, ...]
 ) -> None:

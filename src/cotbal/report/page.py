@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import replace
+from functools import cache
 from itertools import chain
 from typing import Any
 
@@ -68,15 +69,6 @@ def page(
     examples: dict[str, list[Example]],
 ) -> str:
     """The report as HTML; every text is escaped by the templates."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cotbal.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"cell": cell, "name": name, "prose": prose}
-    environment.tests["strong"] = lambda text: isinstance(text, Strong)
     parts = {
         **dict.fromkeys(TITLES),
         "summary": True,
@@ -92,7 +84,8 @@ def page(
         "made": _made(contents) if contents.recipe or contents.plan else None,
         "licences": contents.licences,
     }
-    return environment.get_template("page.html").render(
+    template = _templates().get_template("page.html")
+    return template.render(
         contents=contents,
         sections={id: title for id, title in TITLES.items() if parts[id]},
         parts=parts,
@@ -104,6 +97,21 @@ def page(
         sampling_only=SAMPLING_ONLY,
         many=MANY,
     )
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    """The templates; each is compiled once per process."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("cotbal.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"cell": cell, "name": name, "prose": prose}
+    environment.tests["strong"] = lambda text: isinstance(text, Strong)
+    return environment
 
 
 def cell(text: str) -> Markup:

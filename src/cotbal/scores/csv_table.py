@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -133,7 +134,7 @@ def _numbers(line: Sequence[str], columns: Sequence[str], kind: Kind, where: str
         except ValueError:
             number = float("nan")
         is_gap = kind.gaps and not cell.strip()
-        if not np.isfinite(number) and not is_gap:
+        if not math.isfinite(number) and not is_gap:
             raise ScoresError(
                 f"{where}, column {column!r}: expected a finite number; found {cell!r:.60}",
                 "not-a-number",

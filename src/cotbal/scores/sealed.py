@@ -15,13 +15,15 @@ SEAL = "sha256"
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     """The content with its digest."""
-    return {**content, SEAL: _digest(content)}
+    as_read = json.loads(json.dumps(content))  # keys are texts
+    return {**content, SEAL: _digest(as_read)}
 
 
 def unsealed(content: Any, path: Path) -> Any:
     """The content without its digest, as it was sealed; content without a digest as it is.
 
     Args:
+        content: as `json.loads` returns it.
         path: the file, for the message.
 
     Raises:
@@ -42,6 +44,5 @@ def unsealed(content: Any, path: Path) -> Any:
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    plain = json.loads(json.dumps(content))  # keys are texts, as when it is read
-    text = json.dumps(plain, sort_keys=True, ensure_ascii=False)
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

@@ -50,9 +50,8 @@ def last_complete(directory: Path, identity: str | None = None) -> Path | None:
 def _problem(checkpoint: Path, identity: str | None) -> str | None:
     if not is_whole(checkpoint):
         return "not as it was written"
-    written = read_json(checkpoint / COMPLETE).get("identity")
-    # Those of cotbal before there was an identity in the mark have none.
-    return None if written in (None, identity) else "of another training"
+    written = read_json(checkpoint / COMPLETE)["identity"]
+    return None if written == identity else "of another training"
 
 
 def archive_damaged(checkpoint: Path) -> Path:

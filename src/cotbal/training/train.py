@@ -216,8 +216,6 @@ class _Log(TrainerCallback):
 
     def _lines_until(self, checkpoint: Path) -> list[dict[str, Any]]:
         kept = checkpoint / self.paths.training.name
-        if not kept.exists():  # written by cotbal before partial checkpoints held the log
-            kept = self.paths.training
         return [line for line in read_jsonl(kept) if line["step"] <= step_of(checkpoint)]
 
     def on_train_end(self, *_: Any, **__: Any) -> None:

@@ -17,6 +17,7 @@ TASKS = ("a", "b", "c", "d")
 RUNS = ("mini", *(f"full:{task}" for task in TASKS))
 SETTINGS = Settings(bootstrap=500)
 NOISE = 0.04
+STUDIES = 6
 
 
 def level(run: str, task: str) -> float:
@@ -52,8 +53,9 @@ def median_width(tables: list[ScoreMatrix]) -> float:
 
 @cache
 def forecasts() -> list[dict[Step, Outlook]]:
-    """Of a dozen studies that have a mini and two replicates."""
-    studies = [scores(np.random.default_rng([1, number]), replicates=3) for number in range(12)]
+    """Of studies that have a mini and two replicates."""
+    randoms = [np.random.default_rng([1, number]) for number in range(STUDIES)]
+    studies = [scores(random, replicates=3) for random in randoms]
     return [
         {outlook.step: outlook for outlook in outlooks(study, settings=SETTINGS)}
         for study in studies
@@ -72,7 +74,8 @@ def forecasts() -> list[dict[Step, Outlook]]:
 def test_a_forecast_comes_true(step: Step, after: dict[str, int]) -> None:
     predicted = [by_step[step] for by_step in forecasts()]
     assert not any(outlook.assumed_noise for outlook in predicted)
-    given = [median_width(scores(np.random.default_rng([2, n]), **after)) for n in range(12)]
+    randoms = [np.random.default_rng([2, number]) for number in range(STUDIES)]
+    given = [median_width(scores(random, **after)) for random in randoms]
     forecast = np.median([outlook.median for outlook in predicted])
     assert forecast == pytest.approx(np.median(given), rel=0.2)
 
@@ -132,6 +135,6 @@ def test_the_forecast_of_a_plan_takes_no_more_for_500_tasks(
     monkeypatch.setattr(planning, "_half_widths", keep)
     many = {f"task_{number}": 50 + number % 100 for number in range(500)}
     some = dict(list(many.items())[: planning.MOST_TASKS])
-    widths = [expected_half_width(samples) for samples in (some, many)]
+    widths = [expected_half_width(samples, settings=SETTINGS) for samples in (some, many)]
     assert drawn[0] == drawn[1] < 60 * 62
     assert widths[1] == pytest.approx(widths[0], rel=0.1)

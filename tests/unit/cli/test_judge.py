@@ -288,7 +288,9 @@ def process(*arguments: object, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.extended)]
+)
 def test_killed_in_the_middle_it_resumes_and_asks_nothing_twice(
     server: JudgeServer, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -380,6 +380,7 @@ def test_the_mean_of_the_panel_is_that_of_steer(tmp_path: Path) -> None:
     assert predicted == pytest.approx(choice.gain.value, rel=1e-6)
 
 
+@pytest.mark.extended
 def test_forty_tasks_stay_small(tmp_path: Path) -> None:
     files = RunDir(tmp_path / "run")
     tasks = [f"classification_{i:02d}" for i in range(40)]

@@ -28,7 +28,13 @@ def test_the_best_possible_gain_is_that_of_a_parabola(simulation: ModuleType) ->
     assert np.linalg.norm(truth.effects.mean(axis=1)) == pytest.approx(0.75)
 
 
-@pytest.mark.parametrize(("gradient", "least"), [(0.0, -0.1), (1.5, 0.8), (3.0, 3.2)])
+@pytest.mark.parametrize(
+    ("gradient", "least"),
+    [
+        (1.5, 0.8),
+        *(pytest.param(*case, marks=pytest.mark.extended) for case in ((0.0, -0.1), (3.0, 3.2))),
+    ],
+)
 def test_the_choice_gains_where_there_is_headroom_and_never_harms(
     simulation: ModuleType, gradient: float, least: float
 ) -> None:
@@ -44,6 +50,7 @@ def test_the_choice_gains_where_there_is_headroom_and_never_harms(
         assert shares["outcomes of 4 seeds"] >= 0.88
 
 
+@pytest.mark.extended
 def test_the_margin_keeps_guarded_tasks_above_their_floors(simulation: ModuleType) -> None:
     without, with_margin = (simulation.named_goal(1.0, margin, 20) for margin in (0.0, 1.0))
     assert without["below"] > 0.12

@@ -80,6 +80,7 @@ def with_copied_head() -> nn.Module:
     )
 
 
+FORMS = ("weights", "tokens", "per_device")
 MODELS = {
     "linear": (llama, Finish()),
     "tied": (lambda: llama(tie_word_embeddings=True), Finish()),
@@ -191,8 +192,18 @@ def test_a_head_that_was_replaced_is_left_alone() -> None:
     assert find_head(nn.Linear(3, 3), batch_of()) is None
 
 
-@pytest.mark.parametrize("weighting", [WEIGHTS, TASK_LEVEL, EQUAL], ids=["cotbal", "tla", "ew"])
-@pytest.mark.parametrize("form", ["weights", "tokens", "per_device"])
+@pytest.mark.parametrize(
+    ("weighting", "form"),
+    [
+        *(pytest.param(WEIGHTS, form, id=f"{form}-cotbal") for form in FORMS),
+        pytest.param(TASK_LEVEL, "weights", id="weights-tla"),
+        *(
+            pytest.param(weighting, form, id=f"{form}-{name}", marks=pytest.mark.extended)
+            for weighting, name, forms in ((TASK_LEVEL, "tla", FORMS[1:]), (EQUAL, "ew", FORMS))
+            for form in forms
+        ),
+    ],
+)
 def test_the_update_is_that_of_the_plain_form(
     checkpoint: Path,
     tmp_path: Path,

@@ -36,7 +36,10 @@ def model_of(checkpoint: Path) -> Any:
     return AutoModelForImageTextToText.from_pretrained(checkpoint)
 
 
-@pytest.mark.parametrize(("micro", "accumulation"), [(16, 1), (4, 4), (1, 16)])
+@pytest.mark.parametrize(
+    ("micro", "accumulation"),
+    [(4, 4), *(pytest.param(*case, marks=pytest.mark.extended) for case in ((16, 1), (1, 16)))],
+)
 def test_every_optimizer_step_is_observed_once(
     checkpoint: Path, tmp_path: Path, micro: int, accumulation: int
 ) -> None:
@@ -151,7 +154,10 @@ def dynamic(name: str, tasks: tuple[str, ...] = TASKS) -> Weighting:
     return igbv1.build(tasks, window=2)
 
 
-@pytest.mark.parametrize("name", ["RLW", "DWA", "IGBv1"])
+@pytest.mark.parametrize(
+    "name",
+    ["DWA", *(pytest.param(name, marks=pytest.mark.extended) for name in ("RLW", "IGBv1"))],
+)
 def test_resuming_is_exact(checkpoint: Path, tmp_path: Path, name: str) -> None:
     """Before and after the weights begin to move; 4 rows per step, so that tasks are absent."""
     settings = {"max_steps": 9, "learning_rate": 0.5}

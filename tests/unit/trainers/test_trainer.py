@@ -42,7 +42,14 @@ from helpers.trainer_cases import (
 
 
 @pytest.mark.parametrize(("micro", "accumulation"), [(4, 4), (1, 16)])
-@pytest.mark.parametrize("weighting", [WEIGHTS, TASK_LEVEL, EQUAL], ids=["cotbal", "tla", "ew"])
+@pytest.mark.parametrize(
+    "weighting",
+    [
+        pytest.param(WEIGHTS, id="cotbal"),
+        pytest.param(TASK_LEVEL, id="tla"),
+        pytest.param(EQUAL, id="ew", marks=pytest.mark.extended),
+    ],
+)
 def test_the_update_does_not_depend_on_micro_batches(
     checkpoint: Path, tmp_path: Path, micro: int, accumulation: int, weighting: Any
 ) -> None:

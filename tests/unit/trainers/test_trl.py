@@ -178,7 +178,7 @@ def in_test_all(case: Any) -> Any:
 
 @pytest.mark.parametrize(
     "form",
-    ["plain", "prompt", "image", *map(in_test_all, ("messages", "image messages", "experts"))],
+    ["prompt", "image", *map(in_test_all, ("plain", "messages", "image messages", "experts"))],
 )
 def test_equal_weights_are_the_stock_trainer(checkpoint: Path, tmp_path: Path, form: str) -> None:
     stock = trained(form, checkpoint, tmp_path, 3, 4, None)
@@ -205,7 +205,7 @@ def test_the_metrics_of_an_evaluation_are_trl_s(checkpoint: Path, tmp_path: Path
     )
 
 
-@pytest.mark.parametrize("form", ["prompt", "image"])
+@pytest.mark.parametrize("form", ["prompt", in_test_all("image")])
 def test_the_update_depends_on_weights_and_not_on_micro_batches(
     checkpoint: Path, tmp_path: Path, form: str
 ) -> None:
@@ -248,7 +248,12 @@ def test_images_become_many_tokens_and_the_update_is_that_of_the_other_trainer(
 
 
 @pytest.mark.parametrize(
-    ("joined", "micro"), [("packing", 4), ("padding_free", 4), ("padding_free", 12)]
+    ("joined", "micro"),
+    [
+        ("packing", 4),
+        ("padding_free", 4),
+        pytest.param("padding_free", 12, marks=pytest.mark.extended),
+    ],
 )
 def test_joined_rows_keep_their_tasks(
     checkpoint: Path, tmp_path: Path, joined: str, micro: int
