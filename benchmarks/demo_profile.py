@@ -1,7 +1,8 @@
 """Where the processor time of the whole demo goes: `cotbal demo --on inline` in a process with one
-thread, by phase.
+thread, by phase; or that of another command.
 
     python benchmarks/demo_profile.py WORK [demo|tiny]
+    python benchmarks/demo_profile.py WORK response RECIPE [option ...]
 
 WORK/run gets the run directory, WORK/cache the cache of records and image features, WORK/runs.jsonl
 a line with the seconds of every run. The time of a phase is that of its functions less that of the
@@ -18,7 +19,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ class Clock:
         return call
 
 
-def main(work: Path, size: str) -> None:
+def main(work: Path, command: Sequence[str]) -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "COTBAL_CACHE": str(work / "cache")}
     clock = Clock()
     for phase, names in PHASES.items():
@@ -110,7 +111,7 @@ def main(work: Path, size: str) -> None:
     inline: Any = importlib.import_module("cotbal.jobs.executors.inline")
     inline._run_module = recorded(clock, inline._run_module, work / "runs.jsonl")
     program = importlib.import_module("cotbal.cli.app")
-    sys.argv = ["cotbal", "demo", "--size", size, "--on", "inline", "--out", str(work / "run")]
+    sys.argv = ["cotbal", *command, "--on", "inline", "--out", str(work / "run")]
     clock.enter(REST)
     try:
         program.main()
@@ -157,5 +158,5 @@ def show(clock: Clock) -> None:
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1]).resolve()
-    main(folder, sys.argv[2] if len(sys.argv) > 2 else "demo")
+    folder, given = Path(sys.argv[1]).resolve(), sys.argv[2:] or ["demo"]
+    main(folder, given if len(given) > 1 else ["demo", "--size", *given])
