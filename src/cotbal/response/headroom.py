@@ -37,8 +37,9 @@ class Headroom:
     def sentence(self) -> str:
         """For a person."""
         gain = self.gain
+        doublings = "doubling" if self.max_step == 1 else "doublings"
         return (
-            f"Without floors, weights at most {self.max_step:g} doublings from equal ones can raise"
+            f"Without floors, weights within {self.max_step:g} {doublings} of equal ones can raise"
             f" the mean on this mixture by {gain.value:.1f} % [{gain.low:.1f}, {gain.high:.1f}];"
             f" equal weights are within {gain.high:.1f} % of the best of these."
         )

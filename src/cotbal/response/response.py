@@ -31,8 +31,8 @@ UPPER = 1 - TAIL / 100  # probability below the upper bound of an interval
 # On `pocket` and `pocket --mix skewed`, valued by the fit of trials on all data
 # (tests/unit/test_steering_study.py).
 SHORT_TRIALS = (
-    "by trials on all data of our two benchmarks, weights from trials on 5/32 of it gain about a"
-    " sixth of what was promised for single tasks, and nothing for the mean"
+    "On our two benchmarks, weights from trials on 5/32 of the data gain, by trials on all data,"
+    " about a sixth of what was promised for single tasks, and nothing for the mean."
 )
 
 
@@ -205,8 +205,8 @@ class Response:
         if self.fraction is None or self.fraction == 1:
             return ""
         return (
-            f"The trials trained on {self.fraction} of the data, and such trials promise too much:"
-            f" {SHORT_TRIALS}. A final model, or trials with --fraction 1, show what they gain."
+            f"The trials trained on {self.fraction} of the data, and such trials promise too much."
+            f" {SHORT_TRIALS} A final model, or trials with --fraction 1, will show what they gain."
         )
 
     def slope(self, task: str, score: str) -> Interval:
