@@ -30,6 +30,7 @@ from cotbal.data.reading.formats import DAMAGED, read_rows
 from cotbal.data.reading.image_files import opened
 from cotbal.data.reading.record import Problem, Record, Role, Turn, first_lines
 from cotbal.data.reading.sealed_files import content_of, is_own, is_sealed, owner, seal
+from cotbal.data.reading.source import need_same_source, source_digest
 from cotbal.errors import DataError
 
 # Raise it with every change of the schema or of the rules of normalisation.
@@ -243,7 +244,7 @@ def sound_records(
     Raises:
         DataError: the file was replaced or changed while it was converted.
     """
-    digest = _digest(path)
+    digest = source_digest(path)
     kind = "-evaluation" if evaluation else ""
     kept = cache / f"{digest}-{SCHEMA_VERSION}{kind}{owner()}.arrow"
     if (whole := _kept_records(path, digest, kept, cache)) is not None:
@@ -254,7 +255,7 @@ def sound_records(
     with _new_directory(temporary(kept)) as directory:
         arrow = directory / "records.arrow"
         problems = [*_convert(path, arrow, cache, evaluation)]
-        _need_same(path, digest)
+        need_same_source(path, digest)
         seal(arrow, kept.name)
         records = Records(path, digest, arrow, cache)
         problems += [*_repeated_ids(records), *_nothing_learnt(records)]
@@ -293,23 +294,6 @@ def _sync(path: Path) -> None:
     """Write the bytes of a file to disk before its name: a crash must not leave an empty file."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _digest(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _need_same(path: Path, digest: str) -> None:
-    """Records of other bytes must not be kept under the digest of these."""
-    if _digest(path) != digest:
-        raise DataError(
-            f"{path}: expected one content while it was read; found that it was changed meanwhile."
-            " Rerun this command once nothing writes this file any more",
-            "changed-inputs",
-        )
 
 
 def _convert(path: Path, arrow: Path, cache: Path, evaluation: bool) -> Iterator[Problem]:
