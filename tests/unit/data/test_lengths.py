@@ -5,10 +5,15 @@ tokenizer.
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -216,6 +221,29 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "tasks: {ocr: {train: train.jsonl, validation: validation.jsonl}}\n"
     )
     return root / "recipe.yaml"
+
+
+DRIVER = """
+import subprocess, sys, os
+argv = [sys.executable, "-m", "cotbal.data.batches.measuring", str(os.getpid())]
+subprocess.Popen(argv, stdin=subprocess.PIPE).wait()
+"""
+SLOW = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)"
+
+
+def test_it_ends_with_a_killed_command_while_it_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    started = tmp_path / "pid"
+    with subprocess.Popen([sys.executable, "-c", DRIVER], cwd=tmp_path) as driver:
+        while not (started.exists() and started.read_text()):
+            time.sleep(0.05)
+        process = psutil.Process(int(started.read_text()))
+        driver.kill()
+    process.wait(10)
 
 
 def test_images_that_the_processor_rejects_are_found(narrow: Path) -> None:

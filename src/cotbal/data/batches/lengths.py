@@ -1,7 +1,7 @@
 """How many tokens of a record are trained: those that carry loss before `model.max_length`.
 
 They depend on the chat template and on how many tokens the processor makes of an image. The
-processor needs PyTorch, so it runs in a process of its own (`row_lengths`), and planning and
+processor needs PyTorch, so it runs in a process of its own (`measuring`), and planning and
 checking stay without it. Where the checkpoint has only a `tokenizer.json`, or PyTorch is not
 installed, the answers alone are counted.
 """
@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from cotbal.recipe.recipe import Recipe
 
 END_OF_TURN = 1  # every answer is followed by one token that ends the turn
 _PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+_MEASURING = "cotbal.data.batches.measuring"
 _VERSION = 1  # raise it with every change of what is measured
 _CONTENT = ("*.json", "*.jinja", "*.txt", "*.model", "*.py")  # of a checkpoint, but its weights
 
@@ -199,7 +201,7 @@ class _ProcessorMeter:
         try:
             if self._process is None:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "cotbal.data.batches.row_lengths"],
+                    [sys.executable, "-m", _MEASURING, str(os.getpid())],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=self._errors,

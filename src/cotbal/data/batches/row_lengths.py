@@ -1,8 +1,7 @@
 """Lengths of rows as the collator makes them for training, without making most of them.
 
-`python -m cotbal.data.batches.row_lengths` measures for a process without PyTorch. Messages are
-pickles: settings first, then questions on the standard input, each answered on the standard output.
-It ends with its input.
+`measuring` does so for a process without PyTorch. Messages are pickles: settings first, then
+questions on the standard input, each answered on the standard output. It ends with its input.
 """
 
 from __future__ import annotations
@@ -120,7 +119,7 @@ def _turns(images: int) -> tuple[Turn, ...]:
     return Turn("user", f"{IMAGE}\n" * images + "question"), Turn("assistant", "answer")
 
 
-def main() -> None:
+def answer_questions() -> None:
     """Answer questions until there are no more."""
     questions, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no reply
@@ -144,7 +143,3 @@ def _load(
         return CotbalError(str(error), error.code)
     except (OSError, ValueError, KeyError) as error:
         return CotbalError(str(error), "broken-checkpoint")
-
-
-if __name__ == "__main__":
-    main()
