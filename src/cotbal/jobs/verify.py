@@ -5,7 +5,6 @@ each other; what does not is archived on request, so that the command of the job
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from cotbal.data.files import (
     read_json,
     remove_leftovers,
 )
+from cotbal.data.reading.image_states import read_states
 from cotbal.errors import CotbalError, RunError
 from cotbal.jobs.response import as_planned, trial_table, trials_are_done
 from cotbal.jobs.rundir import RunDir, submissions
@@ -203,7 +203,7 @@ class _Check:
         """States of images, frozen predictions, and the answers for a server."""
         for path in sorted(self.root.images.glob("*.npz")):
             self.compared += 1
-            if not _is_sound_zip(path):
+            if not _holds_states(path):
                 yield Difference(path, DAMAGED, WRITES, (path,))
         for path in sorted(self.root.trial_table.parent.glob("prediction-*.json")):
             self.compared += 1
@@ -291,9 +291,9 @@ def _is_sealed(path: Path) -> bool:
     return True
 
 
-def _is_sound_zip(path: Path) -> bool:
+def _holds_states(path: Path) -> bool:
     try:
-        with zipfile.ZipFile(path) as file:
-            return file.testzip() is None
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        read_states(path)
+    except RunError:
         return False
+    return True
