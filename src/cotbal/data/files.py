@@ -306,5 +306,19 @@ def default_cache() -> Path:
 
 @cache
 def image_cache(directory: Path) -> Path:
-    """Where images from inside records are, in a directory of converted records."""
-    return (directory / "images").resolve()
+    """Where images from inside records of this user are, in a directory of converted records."""
+    return (directory / f"images{owner()}").resolve()
+
+
+def owner() -> str:
+    """A part of the names of files in a cache, so that its users do not replace each other's."""
+    return f"-{os.geteuid()}" if hasattr(os, "geteuid") else ""
+
+
+def is_own(path: Path) -> bool:
+    """Whether this user wrote the file; True where files have no owners.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    return path.stat().st_uid == os.geteuid() if owner() else path.exists()
