@@ -203,13 +203,31 @@ def read_json(path: Path) -> Any:
     """
     try:
         return unsealed(json.loads(path.read_text(encoding="utf-8")), path)
-    except ValueError as error:
-        raise RunError(
-            f"{path}: expected JSON as cotbal writes it; found a broken file ({error})."
-            " `cotbal verify --repair` archives what is damaged in a run directory; then rerun the"
-            " command that wrote it",
-            "broken-file",
-        ) from None
+    except (ValueError, RecursionError) as error:
+        raise _broken(path, error) from None
+
+
+@contextmanager
+def as_written(path: Path) -> Iterator[None]:
+    """A block that takes apart the content of a file, which may have another form: JSON without a
+    digest, which somebody has edited, or a table.
+
+    Raises:
+        RunError: the block raised what such content leads to.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise _broken(path, error) from error
+
+
+def _broken(path: Path, error: Exception) -> RunError:
+    return RunError(
+        f"{path}: expected content as cotbal writes it; found a broken file"
+        f" ({type(error).__name__}: {error!s:.300}). `cotbal verify --repair` archives what is"
+        " damaged in a run directory; then rerun the command that wrote it",
+        "broken-file",
+    )
 
 
 def read_jsonl(path: Path) -> list[Any]:
@@ -222,7 +240,7 @@ def read_jsonl(path: Path) -> list[Any]:
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             break
     return rows
 

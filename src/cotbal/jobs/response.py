@@ -11,6 +11,7 @@ import numpy as np
 
 from cotbal.data.files import (
     archive,
+    as_written,
     digest_of,
     locked,
     need_sealed,
@@ -179,7 +180,8 @@ def read_response(root: RunDir) -> Response:
     units: Mapping[str, list[str]] = {}  # of a table of other origin: every task has its own weight
     if root.design.exists():
         units = read_json(root.design)["units"]
-    unit_of = {task: unit for unit, members in units.items() for task in members}
+    with as_written(root.design):
+        unit_of = {task: unit for unit, members in units.items() for task in members}
     return fit_response(replace(table, units=unit_of))
 
 
@@ -204,8 +206,9 @@ def as_planned(recipe: Recipe, root: RunDir) -> Recipe:
     if not root.design.exists():
         return recipe
     kept = read_json(root.design)
-    fields = {name: kept[name] for name in type(recipe.file.response).model_fields}
-    section = type(recipe.file.response).model_validate(fields)
+    with as_written(root.design):
+        fields = {name: kept[name] for name in type(recipe.file.response).model_fields}
+        section = type(recipe.file.response).model_validate(fields)
     return replace(recipe, file=recipe.file.model_copy(update={"response": section}))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from cotbal.balance import balance as balance_scores
 from cotbal.data.files import (
     archive,
+    as_written,
     digest_of,
     is_locked,
     leftovers,
@@ -244,7 +245,7 @@ class _Check:
             table = root.trial_table
             if not done:
                 self.unchecked.append(f"{table}: not computed again: trials are not finished")
-            elif trial_table(planned, root) != table.read_text(encoding="utf-8"):
+            elif _is_sealed(table) and trial_table(planned, root) != table.read_text("utf-8"):
                 redo = "the next `response` writes it again"
                 problem = "not what the scores give"
                 yield Difference(table, problem, redo, (table, digest_of(table)))
@@ -277,9 +278,11 @@ class _Check:
             yield Difference(path, MISSING, WEIGHS)
         if content is None:
             return
-        if not is_same(content["weights"], weights):
+        with as_written(path):
+            of_units, of_tasks = content["weights"], content["tasks"]
+        if not is_same(of_units, weights):
             self.unchecked.append(f"{path}: not those of the probes, as after --weights")
-        elif not is_same(content["tasks"], task_weights(recipe.mixture, weights)):
+        elif not is_same(of_tasks, task_weights(recipe.mixture, weights)):
             yield Difference(path, "weights of tasks differ from those of units", WEIGHS, (path,))
 
 
