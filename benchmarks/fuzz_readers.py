@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,6 +29,7 @@ from cotbal.scores.harnesses import lmms_eval, vlmevalkit
 from cotbal.scores.matrix import read_scores
 from cotbal.scores.results import read_results
 from cotbal.scores.weights_file import read_task_weights, read_weights
+from fuzz_runs import FILES, Written, read_run
 
 RECORDED = Path(__file__).parents[1] / "tests" / "unit" / "harnesses" / "recorded"
 _WORDS = (
@@ -227,3 +229,10 @@ READERS = {
         _vlmeval,
     ),
 }
+for _file in FILES:  # of a run directory
+    READERS[f"run/{_file}"] = Reader(
+        "damaged",
+        Written(_file),
+        partial(read_run, _file),
+        structured=_file.endswith((".json", ".jsonl")),
+    )

@@ -3,8 +3,9 @@
     python benchmarks/gpu_check.py                             # one large GPU
     python benchmarks/gpu_check.py --device cpu --size tiny    # does the script itself work?
 
-Prints one table. A wrong result, an error, or a part for which no time is left is a row `FAILED`,
-and the exit code is then 1. Models have random weights and rows are random tokens: the figures are
+Prints one table. A wrong result, an error, or a part that does not end in time is a row `FAILED`,
+and the exit code is then 1. Every part has its share of the minutes, and what those before it left.
+Models have random weights and rows are random tokens: the figures are
 about time and memory. Ratios are of runs in turn, in one process, in changing order.
 """
 
@@ -16,29 +17,50 @@ import importlib.metadata
 import json
 import os
 import platform
+import random
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
+from PIL import Image
 from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from cotbal.benchmarks import pocket
+from cotbal.data.batches.collate import Row as Question
+from cotbal.data.batches.processors import load_processor
+from cotbal.data.batches.questions import collator_for
+from cotbal.data.reading.record import Record, Turn
 from cotbal.loss import IGNORED, token_losses
+from cotbal.recipe.schema import Generation
+from cotbal.training.decoding.prefill import on_device, positions
+from cotbal.training.decoding.support import obstacle
+from cotbal.training.evaluation import Answerer, set_greedy
+from cotbal.training.features.images import ImageFeatures
 from cotbal.training.trainers.chunked_loss import Finish, Tokens, linear_head
 from cotbal.training.trainers.hf import TaskWeightedTrainer, with_task_ids
 from random_llava import TASKS, Size, llava, rows_of, stacked
 
 ROUNDS = 5
+QUESTIONS = 4  # on an image
+LENGTH = 16  # tokens of an answer
+FEATURES = 8 * 2**30  # bytes
+# A token that is no likeliest one is about four deviations away; rounding moves logits by less.
+GAPS = {torch.float32: 1e-3, torch.bfloat16: 0.5}
+GRACE = 20.0  # seconds after the end of a part, until the process is ended
 Row = tuple[str, str, str]  # what, result, unit or remark
 
 
@@ -320,33 +342,131 @@ def steps(target: Target) -> Iterator[Row]:
         yield f"{way} step", f"{max(speeds[False]) / max(speeds[True]):.3f}", "time, ours to stock"
 
 
+# --- Answers -------------------------------------------------------------------------------------
+
+
+class TokenAnswers(Answerer):
+    """Answers as ids of tokens: random weights choose such as the tokenizer does not have."""
+
+    def _texts(self, tokens: Any) -> list[str]:
+        return [" ".join(map(str, row)) for row in torch.as_tensor(tokens).tolist()]
+
+
+def questions(size: Size, folder: Path, words: list[str]) -> list[Question]:
+    """Questions of random words, several on every image of noise."""
+    generator = random.Random(0)
+    asked = []
+    for image in range(2 * size.rows):
+        name = f"{image}.png"
+        Image.effect_noise((size.vision[2],) * 2, 60).convert("RGB").save(folder / name)
+        for _ in range(QUESTIONS):
+            text = " ".join(generator.choices(words, k=min(size.text, 48)))
+            turns = (Turn("user", f"<image>\n{text}"), Turn("assistant", "x"))
+            number = len(asked)
+            record = Record(str(number), None, (name,), turns, ("x",), number + 1)
+            asked.append(Question(record, "a", None))
+    return asked
+
+
+def answerer(target: Target, folder: Path) -> tuple[TokenAnswers, list[Question]]:
+    """A model of random weights with the processor of `pocket`, which makes images as large as the
+    model takes them, and questions to it.
+    """
+    processor: Any = load_processor(str(Path(pocket.__file__).parent / "base"), False)
+    pixels, processor.patch_size = target.size.vision[2:]
+    processor.image_processor.size = {"height": pixels, "width": pixels}
+    processor.image_processor.crop_size = {"height": pixels, "width": pixels}
+    collator = collator_for(processor, folder, 4096)
+    known = processor.tokenizer.get_vocab()
+    size = replace(target.size, words=max(target.size.words, len(known)))
+    model: Any = llava(size, target.device).eval()
+    model.config.image_token_id = collator.placeholder
+    model.lm_head.weight.data[collator.placeholder] = 0  # never likeliest: an answer has no image
+    set_greedy(model, collator)
+    model.generation_config.eos_token_id = [size.words]  # answers of random weights never end
+    if reason := obstacle(model, collator):
+        raise AssertionError(f"expected a model whose questions share images; found: {reason}")
+    settings = Generation(max_new_tokens=LENGTH, batch_size=size.rows * QUESTIONS)
+    words = sorted(word for word in known if word.isalpha())
+    return TokenAnswers(model, collator, settings, shared=True), questions(size, folder, words)
+
+
 @torch.no_grad()
+def largest_gap(plain: TokenAnswers, rows: list[Question], texts: list[str]) -> float:
+    """How far a token of an answer is from the most likely one after the same tokens, which the
+    plain model computes: the difference of logits, in standard deviations of all logits.
+    """
+    size, gaps = plain.settings.batch_size, list[float]()
+    for start in range(0, len(rows), size):
+        batch = plain.collator.prompts(rows[start : start + size])
+        chosen = torch.tensor([[*map(int, text.split())] for text in texts[start : start + size]])
+        mask = torch.cat([batch["attention_mask"], torch.ones_like(chosen)], 1)
+        batch |= {"attention_mask": mask, "position_ids": positions(mask)}
+        batch["input_ids"] = torch.cat([batch["input_ids"], chosen], 1)
+        inputs = {name: on_device(plain.model, value) for name, value in batch.items()}
+        logits = plain.model(**inputs, logits_to_keep=LENGTH + 1).logits[:, :-1].float()
+        of_chosen = logits.gather(-1, chosen.to(logits.device)[..., None])[..., 0]
+        gaps.append(float(((logits.amax(-1) - of_chosen) / logits.std(-1)).max()))
+    return max(gaps)
+
+
+Ways = dict[str, tuple[TokenAnswers, list[Question]]]
+
+
+def timed_answers(
+    target: Target, ways: Ways, made: dict[str, list[str]], speeds: dict[str, float]
+) -> Iterator[Row]:
+    """Answer in every way, twice in turn; the faster time counts."""
+    memory: dict[str, float] = {}
+    for _ in range(2):
+        for name, (way, rows) in ways.items():
+            texts: list[str] = []
+            work = partial(way, rows, lambda _: None)
+            seconds, taken = target.timed(lambda w=work, t=texts: t.extend(w()))
+            made[name] = texts
+            speeds[name] = max(len(rows) / seconds, speeds.get(name, 0.0))
+            memory[name] = max(taken, memory.get(name, 0.0))
+    for name in ways:
+        yield f"answers, {name}", f"{speeds[name]:.1f}", f"per s; {memory[name]:.1f} GiB"
+
+
 def answers(target: Target) -> Iterator[Row]:
-    """Answers per second of greedy generation, one by one and in batches."""
-    size, count, length = target.size, 4 * target.size.rows, 16
-    model = llava(size, target.device).eval()
-    rows = [
-        {name: value for name, value in row.items() if name in ("input_ids", "pixel_values")}
-        for row in rows_of(size, count)
-    ]
-    texts = {}
-    for batch in (1, count):
-        made: list[Tensor] = []
-
-        def generate(batch: int = batch, made: list[Tensor] = made) -> None:
-            for start in range(0, count, batch):
-                fields = stacked(rows[start : start + batch])
-                fields = {name: value.to(target.device) for name, value in fields.items()}
-                made.append(
-                    model.generate(**fields, max_new_tokens=length, do_sample=False)[:, -length:]
-                )
-
-        seconds, memory = target.timed(generate)
-        texts[batch] = torch.cat(made)
-        yield f"answers, batches of {batch}", f"{count / seconds:.1f}", f"per s; {memory:.1f} GiB"
-    same = float((texts[1] == texts[count]).all(dim=1).float().mean())
-    require(1 - same, 1.0 if size.dtype == torch.bfloat16 else 0.0, "answers that differ")
-    yield "answers, alone and in a batch", f"{same:.0%}", "identical (ties of bfloat16 may differ)"
+    """Answers per second: `generate` with every question and its image, beside images that are
+    computed once for all questions on them, without and with features that are kept.
+    """
+    made: dict[str, list[str]] = {}
+    speeds: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        ours, rows = answerer(target, Path(folder))
+        plain, few = replace(ours, shared=False), rows[::QUESTIONS]
+        single = replace(plain, settings=Generation(max_new_tokens=LENGTH, batch_size=1))
+        batches = f"generate, batches of {ours.settings.batch_size}"
+        ways = {
+            "generate, one by one": (single, few),
+            batches: (plain, rows),
+            "shared images": (ours, rows),
+        }
+        yield from timed_answers(target, ways, made, speeds)
+        problems: list[str] = []
+        features = ImageFeatures(FEATURES, report=problems.append)
+        features.attach(ours.model)
+        if problems:
+            raise AssertionError(f"expected image features to be kept; found: {problems[0]}")
+        known = {"shared images, kept features": (ours, rows)}
+        yield from timed_answers(target, known, made, speeds)
+        features.save()
+        yield "image features", problems[-1].partition(": ")[2], "in two evaluations"
+        del ours.model.get_encoder(modality="image").forward  # the plain one again
+        for name, texts in made.items():
+            asked = few if name == "generate, one by one" else rows
+            gap = largest_gap(plain, asked, texts)
+            require(gap, GAPS[target.size.dtype], f"answers, {name}: distance to the likeliest")
+            reference = made[batches][:: len(rows) // len(asked)]
+            same = [a == b for a, b in zip(texts, reference, strict=True)]
+            remark = f"as in {batches}; {gap:.1e} deviations from the likeliest token"
+            yield f"answers, {name}", f"{sum(same) / len(same):.0%}", remark
+    for name in ("shared images", *known):
+        yield f"answers, {name}", f"{speeds[batches] / speeds[name]:.3f}", f"time, to {batches}"
 
 
 # --- Processes -----------------------------------------------------------------------------------
@@ -372,7 +492,10 @@ def child(target: Target, folder: Path, kill_at: int | None) -> None:
     if kill_at is not None:
         run.add_callback(Kill(kill_at))
     (folder / "ready").touch()
+    parent = os.getppid()
     while not (folder.parent / "go").exists():
+        if os.getppid() != parent:
+            sys.exit("the check has ended")
         time.sleep(0.05)
     checkpoints = sorted((folder / "checkpoints").glob("checkpoint-*"))
     run.train(resume_from_checkpoint=str(checkpoints[0]) if checkpoints else None)
@@ -385,11 +508,28 @@ def child(target: Target, folder: Path, kill_at: int | None) -> None:
     (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
 
 
-def start(target: Target, folder: Path, *more: str) -> subprocess.Popen[bytes]:
-    folder.mkdir(exist_ok=True, parents=True)
-    size = "tiny" if target.probe is PART else "large"
-    command = [sys.executable, __file__, "--device", target.device, "--size", size]
-    return subprocess.Popen([*command, "--child", str(folder), *more], stdout=subprocess.DEVNULL)
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@contextmanager
+def trainings(target: Target) -> Iterator[Start]:
+    """Starts trainings in processes, which end with this block."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(folder: Path, *more: str) -> subprocess.Popen[bytes]:
+        folder.mkdir(exist_ok=True, parents=True)
+        size = "tiny" if target.probe is PART else "large"
+        command = [sys.executable, __file__, "--device", target.device, "--size", size]
+        command += ["--child", str(folder), *more]
+        started.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
 
 
 def results(folders: list[Path], children: list[subprocess.Popen[bytes]]) -> list[dict[str, Any]]:
@@ -406,20 +546,20 @@ def results(folders: list[Path], children: list[subprocess.Popen[bytes]]) -> lis
 
 def probes(target: Target) -> Iterator[Row]:
     """Two trainings that share a device, and one that is killed and resumed."""
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, trainings(target) as start:
         root = Path(directory)
         alone = root / "alone" / "a"
-        (single,) = results([alone], [start(target, alone)])
+        (single,) = results([alone], [start(alone)])
         pair = [root / "pair" / name for name in ("a", "b")]
-        both = results(pair, [start(target, folder) for folder in pair])
+        both = results(pair, [start(folder) for folder in pair])
         gain = 2 * single["seconds"] / max(one["seconds"] for one in both)
         yield "two probes at once", f"{gain:.2f}", "times the steps per second of one"
         killed = root / "killed" / "a"
-        process = start(target, killed, "--kill-at", "3")
+        process = start(killed, "--kill-at", "3")
         (root / "killed" / "go").touch()
         if process.wait() != -signal.SIGKILL:
             raise AssertionError("expected the training to be killed")
-        (resumed,) = results([killed], [start(target, killed)])
+        (resumed,) = results([killed], [start(killed)])
         pairs = zip(resumed["weights"], single["weights"], strict=True)
         distance = max(abs(a - b) / max(b, 1e-12) for a, b in pairs)
         if not resumed["resumed"]:
@@ -428,7 +568,47 @@ def probes(target: Target) -> Iterator[Row]:
         yield "resumed after a kill", f"{distance:.1e}", "largest relative change of a norm"
 
 
-CHECKS = (loss_on_the_device, updates, heads, steps, answers, probes)
+Part = Callable[[Target], Iterator[Row]]
+# Shares of the minutes.
+CHECKS: dict[Part, float] = {
+    loss_on_the_device: 0.5,
+    updates: 1.0,
+    heads: 1.0,
+    steps: 2.5,
+    answers: 1.5,
+    probes: 1.5,
+}
+
+
+class Late(BaseException):
+    """The time of a part is over; no exception that libraries handle."""
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Raise `Late` in this block after so many seconds. If it does not return to Python by then, as
+    in a kernel that hangs, the process ends.
+    """
+
+    def late(*_: object) -> None:
+        raise Late(f"not done within its {seconds:.0f} s")
+
+    last = threading.Timer(seconds + GRACE, give_up)
+    last.daemon = True
+    last.start()
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        last.cancel()
+
+
+def give_up() -> None:
+    print("| the check | FAILED | a part did not end |", flush=True)
+    os._exit(1)
 
 
 def described(target: Target) -> str:
@@ -446,15 +626,18 @@ def described(target: Target) -> str:
 def check(target: Target, minutes: float) -> int:
     """Print the table; the number of failures."""
     print(described(target), "\n\n| what | result | |\n|---|---|---|", flush=True)
-    begun, failures = time.monotonic(), 0
-    for part in CHECKS:
+    begun, failures, share = time.monotonic(), 0, 0.0
+    for part, own_share in CHECKS.items():
         started = time.monotonic()
+        share += own_share / sum(CHECKS.values())
+        left = begun + 60 * minutes * share - started
         try:
-            if started - begun > 60 * minutes:
-                raise TimeoutError(f"not run: {minutes} minutes are over")
-            for row in part(target):
-                print("|", " | ".join(row), "|", flush=True)
-        except Exception as problem:
+            if left <= 0:
+                raise Late("not run: its time is over")
+            with deadline(left):
+                for row in part(target):
+                    print("|", " | ".join(row), "|", flush=True)
+        except (Exception, Late) as problem:
             failures += 1
             traceback.print_exc()
             print(f"| {part.__name__} | FAILED | {str(problem).splitlines()[:1]} |", flush=True)
@@ -468,7 +651,9 @@ def main() -> None:
     )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--size", choices=tuple(SIZES), default="large")
-    parser.add_argument("--minutes", type=float, default=8.0, help="no part starts after these")
+    parser.add_argument(
+        "--minutes", type=float, default=8.0, help="after which all parts have ended"
+    )
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--kill-at", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -131,6 +131,28 @@ def test_rows_leave_when_their_answers_have_ended(
     )
 
 
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("known", [{3, 4, 2, 0, 1}, {0, 1, 2, 4, 6}, {5}, set(range(8))])
+def test_known_answers_change_no_batch_of_the_others(
+    model: Any, collator: Collator, shared: bool, known: set[int]
+) -> None:
+    """In bfloat16, answers depend on the batch: those of a resumed run must not be others."""
+    seen: list[list[list[int]]] = []
+    model.register_forward_pre_hook(
+        lambda _, __, inputs: seen.append(inputs["input_ids"].tolist()), with_kwargs=True
+    )
+    answerer = Answerer(model, collator, Generation(max_new_tokens=4, batch_size=2), shared=shared)
+    full = answerer(rows(), lambda _: None)
+    batches, reported = list(seen), list[int]()
+    seen.clear()
+    before = {index: f"known {index}" for index in known}
+    resumed = answerer(rows(), reported.extend, before)
+    assert resumed == [before.get(index, text) for index, text in enumerate(full)]
+    assert sorted(reported) == sorted({*range(len(full))} - known)
+    assert all(batch in batches for batch in seen)
+    assert bool(seen) == (len(known) < len(full))
+
+
 @pytest.mark.parametrize(
     ("size", "room"),
     [

@@ -203,13 +203,31 @@ def read_json(path: Path) -> Any:
     """
     try:
         return unsealed(json.loads(path.read_text(encoding="utf-8")), path)
-    except ValueError as error:
-        raise RunError(
-            f"{path}: expected JSON as cotbal writes it; found a broken file ({error})."
-            " `cotbal verify --repair` archives what is damaged in a run directory; then rerun the"
-            " command that wrote it",
-            "broken-file",
-        ) from None
+    except (ValueError, RecursionError) as error:
+        raise _broken(path, error) from None
+
+
+@contextmanager
+def as_written(path: Path) -> Iterator[None]:
+    """A block that takes apart the content of a file, which may have another form: JSON without a
+    digest, which somebody has edited, or a table.
+
+    Raises:
+        RunError: the block raised what such content leads to.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise _broken(path, error) from error
+
+
+def _broken(path: Path, error: Exception) -> RunError:
+    return RunError(
+        f"{path}: expected content as cotbal writes it; found a broken file"
+        f" ({type(error).__name__}: {error!s:.300}). `cotbal verify --repair` archives what is"
+        " damaged in a run directory; then rerun the command that wrote it",
+        "broken-file",
+    )
 
 
 def read_jsonl(path: Path) -> list[Any]:
@@ -222,7 +240,7 @@ def read_jsonl(path: Path) -> list[Any]:
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             break
     return rows
 
@@ -306,5 +324,19 @@ def default_cache() -> Path:
 
 @cache
 def image_cache(directory: Path) -> Path:
-    """Where images from inside records are, in a directory of converted records."""
-    return (directory / "images").resolve()
+    """Where images from inside records of this user are, in a directory of converted records."""
+    return (directory / f"images{owner()}").resolve()
+
+
+def owner() -> str:
+    """A part of the names of files in a cache, so that its users do not replace each other's."""
+    return f"-{os.geteuid()}" if hasattr(os, "geteuid") else ""
+
+
+def is_own(path: Path) -> bool:
+    """Whether this user wrote the file; True where files have no owners.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    return path.stat().st_uid == os.geteuid() if owner() else path.exists()

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from cotbal.data.files import sealed_file
+from cotbal.data.files import as_written, sealed_file
 from cotbal.data.reading.images import Rejected, problems_of_images
 from cotbal.data.reading.record import first_lines
 from cotbal.data.reading.records import Records
@@ -155,8 +155,12 @@ def write_manifest(path: Path, ids: Iterable[str], portioned: Portioned) -> None
 
 
 def read_manifest(path: Path) -> Portioned:
-    """What `write_manifest` wrote."""
-    with path.open(encoding="utf-8", newline="") as file:
+    """What `write_manifest` wrote.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    with as_written(path), path.open(encoding="utf-8", newline="") as file:
         rows = [
             (int(row["index"]), int(row["order"]), LEVELS.index(row["portion"]))
             for row in csv.DictReader(file)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,12 @@ import numpy as np
 from cotbal.jobs.inputs import sets_of
 from cotbal.jobs.plan import Planned, Prepared
 from cotbal.recipe.mixture import TRAIN, set_name
+from cotbal.recipe.recipe import Recipe
+
+# Families, and towers of them, that give every patch of an image of one size a vector.
+FAMILIES = frozenset({"llava", "vipllava"})
+TOWERS = frozenset({"clip_vision_model", "siglip_vision_model"})
+BYTES = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
@@ -20,8 +29,8 @@ class Encodings:
     Attributes:
         images: distinct images of all runs.
         uses: how often they are trained on or asked about.
-        saved: uses without an encoding, if features are kept and fit; runs that begin at the same
-            time save less.
+        saved: uses without an encoding, if the features of all images of a run fit; 0 for runs
+            whose features certainly do not. Runs that begin at the same time save less.
         note: what is kept, or why nothing is.
     """
 
@@ -46,13 +55,44 @@ def encodings(prepared: Prepared) -> Encodings | None:
     """Of all runs of a plan; None for a recipe without a model, or without images."""
     if prepared.recipe.file.model is None:
         return None
-    kept = [planned for planned in prepared.plan.runs if _keeps(prepared, planned)]
-    uses = sum(_uses(prepared, planned) for planned in prepared.plan.runs)
+    runs = prepared.plan.runs
+    uses = sum(_uses(prepared, planned) for planned in runs)
     if not uses:
         return None
+    frozen = [planned for planned in runs if _keeps(prepared, planned)]
+    recipes = {planned.kind: prepared.recipe_of(planned) for planned in frozen}
+    least = {kind: least_bytes(recipe) for kind, recipe in recipes.items()}
+    kept: list[Planned] = []
+    lost: list[int] = []  # bytes of the features of runs that keep none
+    for planned, count in zip(frozen, _image_counts(prepared, frozen), strict=True):
+        needed = count * least[planned.kind]
+        if needed <= recipes[planned.kind].resources.feature_bytes:
+            kept.append(planned)
+        else:
+            lost.append(needed)
     used = sum(_uses(prepared, planned) for planned in kept)
     saved = max(0, used - len(_names(prepared, kept)))
-    return Encodings(len(_names(prepared, prepared.plan.runs)), uses, saved, _note(prepared))
+    return Encodings(len(_names(prepared, runs)), uses, saved, _note(prepared) + _lost(lost))
+
+
+def least_bytes(recipe: Recipe) -> int:
+    """Bytes that the features of an image take at least: those of one layer of the tower. 0 where
+    the configuration of the checkpoint does not show them.
+    """
+    try:
+        content = json.loads((Path(recipe.checkpoint) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # a name on the hub, or an error of the check of checkpoints
+        return 0
+    tower = content.get("vision_config") if isinstance(content, dict) else None
+    if not isinstance(tower, dict) or content.get("model_type") not in FAMILIES:
+        return 0
+    pixels, patch, width = (
+        tower.get(name, 0) for name in ("image_size", "patch_size", "hidden_size")
+    )
+    known = all(type(size) is int and size > 0 for size in (pixels, patch, width))
+    if not known or tower.get("model_type") not in TOWERS:
+        return 0
+    return int((pixels // patch) ** 2 * width * BYTES[recipe.model.dtype])
 
 
 def _keeps(prepared: Prepared, planned: Planned) -> bool:
@@ -67,9 +107,21 @@ def _note(prepared: Prepared) -> str:
     if recipe.model.vision != "frozen":
         return f"model.vision is {recipe.model.vision}, so features change with every step"
     return (
-        f"the frozen vision tower encodes each once (resources.image_features: {size}); logs of"
-        " runs report what was kept"
+        "the frozen vision tower encodes each once if the features of all images of a run fit into"
+        f" resources.image_features ({size}); logs of runs report what was kept"
     )
+
+
+def _lost(needed: Sequence[int]) -> str:
+    """How many runs certainly keep nothing.
+
+    Args:
+        needed: bytes that the features of the images of each of these runs take at least.
+    """
+    if not needed:
+        return ""
+    runs = "1 run does" if len(needed) == 1 else f"{len(needed):,} runs do"
+    return f". Those of {runs} not: they take {max(needed) / 2**30:,.1f} GiB or more"
 
 
 def _uses(prepared: Prepared, planned: Planned) -> int:
@@ -82,7 +134,25 @@ def _uses(prepared: Prepared, planned: Planned) -> int:
     return round(total)
 
 
-def _names(prepared: Prepared, runs: list[Planned] | tuple[Planned, ...]) -> set[str]:
+def _image_counts(prepared: Prepared, runs: Sequence[Planned]) -> list[int]:
+    """Distinct images of every run."""
+    numbers = {name: number for number, name in enumerate(_names(prepared, runs))}
+    of_set: dict[tuple[str, str], np.ndarray] = {}  # of a file of records and a portion of it
+    counts = []
+    for run in (planned.run for planned in runs):
+        used = np.zeros(len(numbers), bool)
+        for task, split in sets_of(prepared.recipe, run):
+            key = set_name(task, split), run.portions[task] if split == TRAIN else ""
+            if key not in of_set:
+                records = prepared.inputs.opened[key[0]]
+                names = records.image_names(prepared.inputs.used(run, task, split))
+                of_set[key] = np.array([numbers[name] for name in names], int)
+            used[of_set[key]] = True
+        counts.append(int(used.sum()))
+    return counts
+
+
+def _names(prepared: Prepared, runs: Sequence[Planned]) -> set[str]:
     """The images that these runs use."""
     inputs = prepared.inputs
     chosen = defaultdict[str, list[np.ndarray]](list)

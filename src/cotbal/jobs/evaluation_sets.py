@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -89,15 +89,17 @@ def answering_checkpoint(recipe: Recipe, run: Run, paths: RunPaths) -> str:
     return str(paths.checkpoint) if run.portions else recipe.checkpoint
 
 
-def questions(sets: Sequence[EvaluationSet], answered: Collection[Key]) -> dict[Key, Row]:
-    """The questions of these sets that have no answer yet, in their order."""
-    rows = {}
+def questions(sets: Sequence[EvaluationSet]) -> dict[Key, Row]:
+    """The questions of these sets, in their order."""
+    rows: dict[Key, Row] = {}
     for one in sets:
-        for number, row in enumerate(one.rows):
-            key = one.name, number
-            if key not in answered:
-                rows[key] = row
+        rows |= {(one.name, number): row for number, row in enumerate(one.rows)}
     return rows
+
+
+def known_answers(keys: Iterable[Key], kept: Mapping[Key, str]) -> dict[int, str]:
+    """Of these questions the answers that were kept, by index of the question."""
+    return {index: kept[key] for index, key in enumerate(keys) if key in kept}
 
 
 def used_records(recipe: Recipe, task: str, split: str, path: Path) -> Used:

@@ -18,6 +18,7 @@ from cotbal.data.reading.image_states import ImageStates
 from cotbal.jobs.evaluation_sets import (
     answering_checkpoint,
     evaluation_sets,
+    known_answers,
     questions,
     recipe_of,
 )
@@ -46,18 +47,19 @@ def main(arguments: Sequence[str]) -> None:
         offer = read_json(paths.queue)
         sets = [s for s in evaluation_sets(recipe, run) if s.name in offer["sets"]]
         attempt = offer["attempt"]
-        rows = questions(sets, KeptAnswers(paths.answers).read(but=attempt))
+        rows = questions(sets)
+        known = known_answers(rows, KeptAnswers(paths.answers).read(but=attempt))
         shares = HelperShares(paths.queue, attempt, list(rows))
     except FileNotFoundError:  # the offer was withdrawn
         return
-    if digest(list(rows)) != offer["questions"]:
+    if digest(list(rows), known) != offer["questions"]:
         sys.exit("a process that helps to answer found other questions than those of the run")
     images = ImageStates(recipe.images, root.images, recipe.file.digest_images)
     need_unchanged(job, recipe, run, [s.used for s in sets], images)
     features = image_features(recipe, offer["images"], ALONE)
     checkpoint = answering_checkpoint(recipe, run, paths)
     answerer = evaluation.answerer(recipe, checkpoint, ALONE, features=features, queue=shares)
-    for answers in answerer.some(list(rows.values())):
+    for answers in answerer.some(list(rows.values()), known):
         shares.add(answers)
     features.save()
 

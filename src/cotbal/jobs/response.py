@@ -11,6 +11,7 @@ import numpy as np
 
 from cotbal.data.files import (
     archive,
+    as_written,
     digest_of,
     locked,
     need_sealed,
@@ -176,11 +177,20 @@ def read_response(root: RunDir) -> Response:
     if digest_of(root.trial_table).exists():  # not beside a table of other origin
         need_sealed(root.trial_table)
     table = read_trials(root.trial_table)
+<<<<<<< HEAD
     if not root.design.exists():  # a table of other origin: every task has its own weight
         return fit_response(table)
     design = read_json(root.design)
     unit_of = {task: unit for unit, members in design["units"].items() for task in members}
     return fit_response(replace(table, units=unit_of, fraction=Fraction(design["fraction"])))
+=======
+    units: Mapping[str, list[str]] = {}  # of a table of other origin: every task has its own weight
+    if root.design.exists():
+        units = read_json(root.design)["units"]
+    with as_written(root.design):
+        unit_of = {task: unit for unit, members in units.items() for task in members}
+    return fit_response(replace(table, units=unit_of))
+>>>>>>> cachefix
 
 
 def untrained_scores(root: RunDir) -> dict[str, float]:
@@ -204,8 +214,9 @@ def as_planned(recipe: Recipe, root: RunDir) -> Recipe:
     if not root.design.exists():
         return recipe
     kept = read_json(root.design)
-    fields = {name: kept[name] for name in type(recipe.file.response).model_fields}
-    section = type(recipe.file.response).model_validate(fields)
+    with as_written(root.design):
+        fields = {name: kept[name] for name in type(recipe.file.response).model_fields}
+        section = type(recipe.file.response).model_validate(fields)
     return replace(recipe, file=recipe.file.model_copy(update={"response": section}))
 
 

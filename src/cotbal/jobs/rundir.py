@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cotbal.data.files import read_json
+from cotbal.data.files import as_written, read_json
 from cotbal.errors import RunError
 from cotbal.training.run_paths import Below, RunPaths
 
@@ -86,7 +86,10 @@ class RunDir:
                 " `cotbal run RECIPE`",
                 "no-run-directory",
             )
-        runs: list[dict[str, Any]] = read_json(self.plan)["runs"]
+        with as_written(self.plan):
+            runs = [dict(run) for run in read_json(self.plan)["runs"]]
+            for run in runs:
+                Path(run["directory"])
         return runs
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cotbal.data.files import read_json, read_sealed_rows, write_sealed
+from cotbal.data.files import as_written, read_json, read_sealed_rows, write_sealed
 from cotbal.errors import RunError
 from cotbal.scores.matrix import Samples, ScoreMatrix, matrix_of_samples
 from cotbal.scores.measure import given_by, is_stale, load_metric, measure, source_of
@@ -46,10 +46,11 @@ def score_matrix(
 
 def _column(cells: Mapping[str, RunPaths], rows: Sequence[str], task: str, metric: str) -> Samples:
     """The samples of one task; a row without a cell is NaN."""
-    scores = {
-        run: task_scores(scores_of(paths, task, "validation", (metric,)))
-        for run, paths in cells.items()
-    }
+    scores = {}
+    for run, paths in cells.items():
+        content = scores_of(paths, task, "validation", (metric,))
+        with as_written(paths.scores(task, "validation")):
+            scores[run] = task_scores(content)
     first_run, first = next(iter(scores.items()))
     for run, other in scores.items():
         if not np.array_equal(other.clusters, first.clusters):
@@ -83,8 +84,10 @@ def awaited(paths: RunPaths, task: str, split: str, metrics: Sequence[str]) -> l
     """The metrics of a finished run whose scores another command has still to give; all others are
     brought up to date first.
     """
-    scores = read_scores_file(paths, task, split)["metrics"]
-    stale = [name for name in metrics if is_stale(name, scores.get(name, {}).get("source"))]
+    content = read_scores_file(paths, task, split)
+    with as_written(paths.scores(task, split)):
+        scores = content["metrics"]
+        stale = [name for name in metrics if is_stale(name, scores.get(name, {}).get("source"))]
     if stale:
         write_scores(paths, task, split, stale)
     return [name for name in metrics if name not in scores and name not in stale]

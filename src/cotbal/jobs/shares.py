@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,11 +139,15 @@ class HelperShares(Shares):
         return {}
 
 
-def write_offer(queue: Path, attempt: str, keys: Sequence[Key], **facts: Any) -> None:
+def write_offer(
+    queue: Path, attempt: str, keys: Sequence[Key], known: Collection[int] = (), **facts: Any
+) -> None:
     """Write a queue, with what a helper has to know beside the job."""
-    write_sealed(queue, {"attempt": attempt, "questions": digest(keys), **facts})
+    write_sealed(queue, {"attempt": attempt, "questions": digest(keys, known), **facts})
 
 
-def digest(keys: Sequence[Key]) -> str:
-    """Of the questions and their order, which decide what is in a share."""
-    return hashlib.sha256(json.dumps(keys).encode()).hexdigest()
+def digest(keys: Sequence[Key], known: Collection[int]) -> str:
+    """Of the questions, their order, and which of them have an answer: they decide what is in a
+    share.
+    """
+    return hashlib.sha256(json.dumps([keys, sorted(known)]).encode()).hexdigest()

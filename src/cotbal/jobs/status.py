@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cotbal.data.files import is_locked, read_json
+from cotbal.data.files import as_written, is_locked, read_json
 from cotbal.errors import CotbalError, RunError
 from cotbal.jobs.executors import recorded_handle
 from cotbal.jobs.queue import QueuedJob, queued
@@ -74,12 +74,14 @@ def _state(paths: RunPaths, job: QueuedJob | None, problem: str) -> tuple[Word, 
 def _result(paths: RunPaths) -> str:
     if isinstance(paths, SubmissionPaths):
         return paths.file.name
-    return f"{read_json(paths.outcome)['seconds']['total']:.0f} s"
+    with as_written(paths.outcome):
+        return f"{read_json(paths.outcome)['seconds']['total']:.0f} s"
 
 
 def _at_rest(paths: RunPaths) -> tuple[Word, str]:
     if paths.failure.exists():
-        return "failed", read_json(paths.failure)["message"].strip().splitlines()[-1]
+        with as_written(paths.failure):
+            return "failed", read_json(paths.failure)["message"].strip().splitlines()[-1]
     progress = _read_progress(paths)
     if progress is None:
         return "missing", ""
@@ -105,7 +107,8 @@ def _read_progress(paths: RunPaths) -> dict[str, Any] | None:
     if not paths.progress.exists():
         return None
     try:
-        progress: dict[str, Any] = read_json(paths.progress)
+        with as_written(paths.progress):
+            progress = read_json(paths.progress)
+            return {"phase": str(progress["phase"]), "fraction": float(progress["fraction"])}
     except RunError:
         return STARTING
-    return progress

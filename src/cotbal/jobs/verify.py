@@ -5,7 +5,6 @@ each other; what does not is archived on request, so that the command of the job
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from cotbal.balance import balance as balance_scores
 from cotbal.data.files import (
     archive,
+    as_written,
     digest_of,
     is_locked,
     leftovers,
@@ -22,6 +22,7 @@ from cotbal.data.files import (
     read_json,
     remove_leftovers,
 )
+from cotbal.data.reading.image_states import read_states
 from cotbal.errors import CotbalError, RunError
 from cotbal.jobs.response import as_planned, trial_table, trials_are_done
 from cotbal.jobs.rundir import RunDir, submissions
@@ -213,7 +214,7 @@ class _Check:
         """States of images, frozen predictions, and the answers for a server."""
         for path in sorted(self.root.images.glob("*.npz")):
             self.compared += 1
-            if not _is_sound_zip(path):
+            if not _holds_states(path):
                 yield Difference(path, DAMAGED, WRITES, (path,))
         for path in sorted(self.root.trial_table.parent.glob("prediction-*.json")):
             self.compared += 1
@@ -254,7 +255,7 @@ class _Check:
             table = root.trial_table
             if not done:
                 self.unchecked.append(f"{table}: not computed again: trials are not finished")
-            elif trial_table(planned, root) != table.read_text(encoding="utf-8"):
+            elif _is_sealed(table) and trial_table(planned, root) != table.read_text("utf-8"):
                 redo = "the next `response` writes it again"
                 problem = "not what the scores give"
                 yield Difference(table, problem, redo, (table, digest_of(table)))
@@ -287,9 +288,11 @@ class _Check:
             yield Difference(path, MISSING, WEIGHS)
         if content is None:
             return
-        if not is_same(content["weights"], weights):
+        with as_written(path):
+            of_units, of_tasks = content["weights"], content["tasks"]
+        if not is_same(of_units, weights):
             self.unchecked.append(f"{path}: not those of the probes, as after --weights")
-        elif not is_same(content["tasks"], task_weights(recipe.mixture, weights)):
+        elif not is_same(of_tasks, task_weights(recipe.mixture, weights)):
             yield Difference(path, "weights of tasks differ from those of units", WEIGHS, (path,))
 
 
@@ -301,9 +304,9 @@ def _is_sealed(path: Path) -> bool:
     return True
 
 
-def _is_sound_zip(path: Path) -> bool:
+def _holds_states(path: Path) -> bool:
     try:
-        with zipfile.ZipFile(path) as file:
-            return file.testzip() is None
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        read_states(path)
+    except RunError:
         return False
+    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cotbal.data.files import read_json
+from cotbal.data.files import as_written, read_json
 from cotbal.data.reading.image_states import ImageStates
 from cotbal.errors import CotbalError, RunError
 from cotbal.jobs.inputs import Inputs, differences, identity, open_inputs
@@ -47,15 +47,21 @@ class InputsCheck:
     def _differences(
         self, paths: RunPaths, job: Mapping[str, Any], inputs: Inputs
     ) -> Iterator[Difference]:
-        recipe = self.recipe.for_probes if job["kind"] == "probe" else self.recipe
+        try:
+            with as_written(paths.job):
+                kind, run, weights = job["kind"], Run(**job["run"]), job["weights"]
+                written = dict(job["identity"])
+                weights = None if weights is None else dict(weights)
+        except RunError:  # a difference of the run
+            return
+        recipe = self.recipe.for_probes if kind == "probe" else self.recipe
         checkpoint = checkpoint_now(job, recipe)
         try:
-            run = Run(**job["run"])
-            now = identity(recipe, run, inputs, checkpoint, job["weights"], self.images)
+            now = identity(recipe, run, inputs, checkpoint, weights, self.images)
         except KeyError as error:
             reason = f"{error} is not in recipe.yaml"
             self.unchecked.append(f"{paths.root}: not compared with the data: {reason}")
             return
-        if changed := differences(job["identity"], now):
+        if changed := differences(written, now):
             redo = "bring back what has changed, or archive the run with --restart-changed"
             yield Difference(paths.job, f"made from something else: {'; '.join(changed)}", redo)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cotbal.data.files import digest_of, is_locked, read_json, read_sealed_rows
+from cotbal.data.files import as_written, digest_of, is_locked, read_json, read_sealed_rows
 from cotbal.errors import CotbalError, RunError
 from cotbal.jobs.checkpoint_files import checkpoint_digest, is_model_removed, lost_files
 from cotbal.jobs.executors import HANDLE
@@ -71,8 +71,8 @@ class RunCheck:
         if is_locked(paths.lock) or (paths.root / HANDLE).exists():
             self.unchecked.append(f"{paths.root}: its job has not ended")
             return
-        job = self._read(paths.job)
-        if job is None and (paths.job.exists() or self._is_begun()):
+        expected = self._expected(self._read(paths.job))
+        if expected is None and (paths.job.exists() or self._is_begun()):
             problem = DAMAGED if paths.job.exists() else MISSING
             yield Difference(paths.job, problem, "the command redoes the run", (paths.root,))
             return
@@ -81,8 +81,8 @@ class RunCheck:
             return
         yield from self._facts()
         yield from self._partial()
-        if job is not None:
-            yield from self._sets(job)
+        if expected is not None:
+            yield from self._sets(expected if paths.done else [])
 
     def _is_begun(self) -> bool:
         paths = self.paths
@@ -104,7 +104,7 @@ class RunCheck:
         paths = self.paths
         outcome = self._read(paths.outcome)
         written = outcome.get("checkpoint") if isinstance(outcome, dict) else None
-        if not written:
+        if not written or not _is_state(written):
             return
         if is_model_removed(paths):
             self.unchecked.append(f"{paths.checkpoint}: the model was removed")
@@ -159,7 +159,7 @@ class RunCheck:
                 redo = "the command resumes from the checkpoint before it"
                 yield Difference(mark.parent, DAMAGED, redo, (mark.parent,))
 
-    def _sets(self, job: Mapping[str, Any]) -> Iterator[Difference]:
+    def _sets(self, expected: Sequence[str]) -> Iterator[Difference]:
         """Answers and scores of every set that the run answers, or has answered."""
         folders = {"generations": ".jsonl", "scores": ".json"}
         on_disk = [
@@ -167,19 +167,22 @@ class RunCheck:
             for folder, kind in folders.items()
             for path in sorted((self.paths.root / folder).glob(f"*{kind}"))
         ]
-        expected = self._expected(Run(**job["run"])) if self.paths.done else []
         for key in dict.fromkeys([*expected, *on_disk]):
             yield from self._set(key, key in expected)
 
-    def _expected(self, run: Run) -> list[str]:
-        if self.recipe is None:
-            return []
-        tasks = {task.name: task for task in self.recipe.mixture.tasks}
-        keys = [set_name(name, "validation") for name in run.validation]
-        for name in run.test:
-            splits = tasks[name].test if name in tasks else ()
-            keys += [set_name(name, split) for split in splits]
-        return keys
+    def _expected(self, job: Any) -> list[str] | None:
+        """The sets that a job answers; None for a job of another form."""
+        tasks = {task.name: task for task in self.recipe.mixture.tasks} if self.recipe else {}
+        try:
+            with as_written(self.paths.job):
+                run = Run(**job["run"])
+                keys = [set_name(name, "validation") for name in run.validation]
+                for name in run.test:
+                    splits = tasks[name].test if name in tasks else ()
+                    keys += [set_name(name, split) for split in splits]
+        except RunError:
+            return None
+        return keys if self.recipe else []
 
     def _set(self, key: str, is_expected: bool) -> Iterator[Difference]:
         answers = self.paths.root / "generations" / f"{key}.jsonl"
@@ -214,9 +217,17 @@ class RunCheck:
             yield Difference(path, DAMAGED, redo, (path,))
         elif rows is None:
             self.unchecked.append(f"{path}: not computed again: there are no answers")
-        elif wrong := self._other_scores(path, content, rows):
-            problem = f"not what the answers give: {', '.join(wrong)}"
+        elif problem := self._problem_of_scores(path, content, rows):
             yield Difference(path, problem, redo, (path,))
+
+    def _problem_of_scores(self, path: Path, content: Any, rows: list[Any]) -> str:
+        """What is wrong with scores; an empty text if nothing is."""
+        try:
+            with as_written(path):
+                wrong = self._other_scores(path, content, rows)
+        except RunError:
+            return DAMAGED
+        return f"not what the answers give: {', '.join(wrong)}" if wrong else ""
 
     def _other_scores(self, path: Path, content: Mapping[str, Any], rows: list[Any]) -> list[str]:
         """Entries of a file of scores that the answers contradict."""
@@ -239,6 +250,12 @@ class RunCheck:
             if not is_same(entry, json.loads(json.dumps(computed))):
                 wrong.append(name)
         return wrong
+
+
+def _is_state(written: Any) -> bool:
+    """Whether this is what `checkpoint_state` gives."""
+    sizes = written.get("sizes") if isinstance(written, dict) else None
+    return isinstance(sizes, dict) and all(type(size) is int for size in sizes.values())
 
 
 def is_same(first: Any, second: Any) -> bool:

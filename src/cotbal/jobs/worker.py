@@ -34,6 +34,7 @@ from cotbal.jobs.evaluation_sets import (
     EvaluationSet,
     answering_checkpoint,
     evaluation_sets,
+    known_answers,
     questions,
     recipe_of,
 )
@@ -61,10 +62,11 @@ DAMAGED = {"digest": ""}  # as no checkpoint has it
 
 @dataclass
 class _Queue:
-    """Questions that are being answered: those without an answer when the run was started.
+    """Questions of sets that are being answered.
 
     Attributes:
-        before: questions of the run with an answer when it was started, of `total`.
+        known: those with an answer when the run was started, by index.
+        total: questions of the run, also of sets that are answered.
         shares: what is offered to other processes.
         given: answers of this process and of the other ranks, as far as they keep pace.
     """
@@ -72,7 +74,7 @@ class _Queue:
     keys: Sequence[Key]
     rows: Sequence[Row]
     kept: KeptAnswers
-    before: int
+    known: Mapping[int, str]
     total: int
     shares: OfferedShares | None = None
     given: int = 0
@@ -80,8 +82,13 @@ class _Queue:
     @property
     def done(self) -> int:
         """Answers so far, also of other processes."""
-        others = round(self.shares.others * len(self.keys)) if self.shares else 0
-        return min(self.before + self.given + others, self.total)
+        others = round(self.shares.others * self.missing) if self.shares else 0
+        return min(self.total - self.missing + self.given + others, self.total)
+
+    @property
+    def missing(self) -> int:
+        """Questions without an answer when the run was started."""
+        return len(self.keys) - len(self.known)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -283,8 +290,9 @@ class _Execution:
         """
         kept = KeptAnswers(self.paths.answers)
         answers = self.ranks.agreed(kept.read() if self.ranks.main else {})
-        rows = questions(sets, answers)
-        queue = _Queue(list(rows), list(rows.values()), kept, total - len(rows), total)
+        rows = questions(sets)
+        known = known_answers(rows, answers)
+        queue = _Queue(list(rows), list(rows.values()), kept, known, total)
         with self._shares(sets, queue) as shares:
             queue.shares = shares
             answer = evaluation.answerer(
@@ -294,8 +302,11 @@ class _Execution:
                 features=self.features,
                 queue=shares,
             )
-            texts = answer(queue.rows, partial(self._report_answers, queue))
+            texts = answer(queue.rows, partial(self._report_answers, queue), known)
         answers |= zip(queue.keys, texts, strict=True)
+        if self.ranks.main:  # a set that is not written after a kill must not be a queue of its own
+            kept.add(answers)
+            kept.write()
         for s in sets if self.ranks.main else ():
             texts = [answers[s.name, i] for i in range(s.size)]
             evaluation.write_generations(self.paths, s.task.name, s.split, s.records, texts)
@@ -312,11 +323,11 @@ class _Execution:
             or self.recipe.resources.dataloader_workers
             or sys.platform == "win32"  # which has other locks
         )
-        if alone or len(queue.keys) < OFFERED * self.recipe.file.generation.batch_size:
+        if alone or queue.missing < OFFERED * self.recipe.file.generation.batch_size:
             return nullcontext()
         names, images = [s.name for s in sets], self.features.images
         attempt = queue.kept.attempt
-        write_offer(self.paths.queue, attempt, queue.keys, sets=names, images=images)
+        write_offer(self.paths.queue, attempt, queue.keys, queue.known, sets=names, images=images)
         return closing(
             OfferedShares(
                 self.paths.queue, attempt, queue.keys, partial(self._need_no_stop, queue.kept)

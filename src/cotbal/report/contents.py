@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from cotbal.balance import Balance
 from cotbal.balance.probes import BASE, MINI, full_run, solo_mini_run, solo_run
-from cotbal.data.files import digest_of, need_sealed, read_json, read_jsonl
+from cotbal.data.files import as_written, digest_of, need_sealed, read_json, read_jsonl
 from cotbal.errors import RunError
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import Recipe, load_recipe
@@ -209,11 +209,13 @@ def read_contents(directory: Path) -> Contents:
     plan = _json_or_empty(files.plan)
     default_seed = recipe.file.optimization.seed if recipe else 0
     seed = plan.get("seed", default_seed)
-    balance = _json_or_empty(files.balance)
+    content = _json_or_empty(files.balance)
+    with as_written(files.balance):
+        balance = Balance.from_json(content) if content else None
     return Contents(
         directory=directory,
         recipe=recipe,
-        balance=Balance.from_json(balance) if balance else None,
+        balance=balance,
         matrix=_matrix(files.score_table),
         plan=plan,
         seed=seed,
@@ -234,16 +236,19 @@ def _json_or_empty(path: Path) -> dict[str, Any]:
     """The content of a JSON file; empty where there is no such file."""
     if not path.exists():
         return {}
-    content: dict[str, Any] = read_json(path)
+    with as_written(path):
+        content: dict[str, Any] = dict(read_json(path))
     return content
 
 
 def _read_runs(directory: Path, plan: Mapping[str, Any], seed: int) -> list[RunContents]:
     """The planned runs in their order, then other runs in the directory."""
-    planned = {directory / run["directory"]: run for run in plan.get("runs", [])}
+    with as_written(RunDir(directory).plan):
+        planned = {directory / run["directory"]: run for run in plan.get("runs", [])}
+        kinds = {root: run["kind"] for root, run in planned.items()}
     runs = []
     for root, run in planned.items():
-        runs.append(_read_run(root, run["kind"], run, seed))
+        runs.append(_read_run(root, kinds[root], run, seed))
     folders: dict[Kind, str] = {
         "probe": "probes",
         "final": "final",
@@ -264,27 +269,33 @@ def _is_archived(root: Path) -> bool:
 
 def _read_run(root: Path, kind: Kind, planned: Mapping[str, Any], recipe_seed: int) -> RunContents:
     paths = RunPaths(root)
-    outcome = read_json(paths.outcome) if paths.done else {}
+    outcome = _json_or_empty(paths.outcome)
     from_folder = re.sub("^(full|trial)-", r"\1:", root.name)
-    name = planned.get("name") or outcome.get("run") or from_folder
+    with as_written(paths.outcome):
+        name = planned.get("name") or outcome.get("run") or from_folder
     seed = planned.get("seed", recipe_seed)
     job = _json_or_empty(paths.job)
     failure = _json_or_empty(paths.failure)
+    with as_written(paths.failure):
+        message = str(failure["message"]) if failure else ""
+    with as_written(paths.job):
+        weights, ratios = dict(job.get("weights") or {}), _ratios(job)
     scores = {}
     files = (root / "scores").glob("*.json")
     for path in sorted(files):
-        of_split = task_scores(read_json(path))
-        scores[of_split.task, of_split.split] = of_split
+        with as_written(path):
+            of_split = task_scores(read_json(path))
+            scores[of_split.task, of_split.split] = of_split
     return RunContents(
         name=name,
         seed=None if seed == recipe_seed else seed,
         kind=kind,
         paths=paths,
         planned=planned,
-        weights=job.get("weights") or {},
-        ratios=_ratios(job),
+        weights=weights,
+        ratios=ratios,
         outcome=outcome,
-        failure=failure["message"] if failure else "",
+        failure=message,
         losses=tuple(read_jsonl(paths.training)),
         scores=scores,
     )

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
-from cotbal.data.files import default_cache, read_sealed_rows
+from cotbal.data.files import default_cache, image_cache, read_sealed_rows
 from cotbal.data.reading.images import is_within, open_image
 from cotbal.errors import DataError
 from cotbal.report.contents import Contents, RunContents
@@ -97,7 +97,7 @@ def folders_of(contents: Contents) -> Folders:
     """Where the recipe of a run directory has its images; without one, the directory itself."""
     root = contents.recipe.images if contents.recipe else contents.directory
     is_confined = contents.recipe is None or contents.recipe.confined
-    return Folders(root, (root, default_cache() / "images") if is_confined else None)
+    return Folders(root, (root, image_cache(default_cache())) if is_confined else None)
 
 
 def _has_answers(contents: Contents, run: RunContents, task: str) -> bool:

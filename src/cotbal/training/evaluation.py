@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -31,6 +32,7 @@ from cotbal.training.run_paths import RunPaths
 
 AnyCollator = Collator | QuestionCollator
 Report = Callable[[Mapping[int, str]], None]  # answers since the last report, by index of their row
+NONE: Mapping[int, str] = MappingProxyType({})
 Share = TypeVar("Share")  # prompts that are answered together
 Batch = TypeVar("Batch")
 
@@ -115,10 +117,17 @@ class Answerer:
     shared: bool = False
     queue: Shares | None = None
 
-    def __call__(self, rows: Sequence[Row], report: Report) -> list[str]:
-        """The answers, in the order of `rows`."""
-        answers: dict[int, str] = {}
-        for some in self.some(rows):
+    def __call__(
+        self, rows: Sequence[Row], report: Report, known: Mapping[int, str] = NONE
+    ) -> list[str]:
+        """The answers, in the order of `rows`.
+
+        Args:
+            known: answers of an evaluation of the same rows that was stopped, by index of their
+                row.
+        """
+        answers = dict(known)
+        for some in self.some(rows, known):
             answers |= some
             report(some)
         others = self.ranks.gathered(answers) if self.queue is None else [self.queue.received()]
@@ -126,8 +135,13 @@ class Answerer:
             answers |= part
         return [answers[i] for i in range(len(rows))]
 
-    def some(self, rows: Sequence[Row]) -> Iterator[dict[int, str]]:
-        """The answers of this process by index of their row, as they come."""
+    def some(self, rows: Sequence[Row], known: Collection[int] = ()) -> Iterator[dict[int, str]]:
+        """The answers of this process by index of their row, as they come.
+
+        Args:
+            known: rows that need no answer. Batches are those of all rows, because answers in
+                bfloat16 depend on them: one is left out only if all its rows are known.
+        """
         generated: list[Prompt] = []
         chosen: list[Prompt] = []
         for prompt in prompts(self.collator, rows):
@@ -136,8 +150,13 @@ class Answerer:
             else:
                 generated.append(prompt)
         if self.shared:
-            return self._shared(generated, chosen)
-        return self._plain(self._batches(generated) + self._batches(chosen))
+            all_answers = self._shared(generated, chosen, known)
+        else:
+            batches = self._batches(generated) + self._batches(chosen)
+            all_answers = self._plain([batch for batch in batches if _is_open(batch, known)])
+        for answers in all_answers:
+            if new := {index: text for index, text in answers.items() if index not in known}:
+                yield new
 
     def _plain(self, shares: list[list[Prompt]]) -> Iterator[dict[int, str]]:
         """By `generate`, or a row per option; each row with its images."""
@@ -145,12 +164,13 @@ class Answerer:
             yield _by_index(share, self._answers(share, batch))
 
     def _shared(
-        self, generated: Sequence[Prompt], chosen: Sequence[Prompt]
+        self, generated: Sequence[Prompt], chosen: Sequence[Prompt], known: Collection[int]
     ) -> Iterator[dict[int, str]]:
         """By `Decoder` and `Chooser`, or as without them where prompts cannot be taken apart."""
         size = self.settings.batch_size
         token = self.collator.processor.image_token
-        shares = waves(generated, token, size) + waves(chosen, token, size)
+        every = waves(generated, token, size) + waves(chosen, token, size)
+        shares = [wave for wave in every if _is_open(chain(*wave), known)]
         decode = Decoder(self.model, self.settings.max_new_tokens, size)
         choose = Chooser(self.model, size)
         for share, batch in self._made(shares, self._shared_inputs):
@@ -215,6 +235,11 @@ class Answerer:
             tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return [text.strip() for text in texts]
+
+
+def _is_open(asked: Iterable[Prompt], known: Collection[int]) -> bool:
+    """Whether one of these prompts needs an answer."""
+    return any(prompt.index not in known for prompt in asked)
 
 
 def _by_index(asked: Sequence[Prompt], texts: Sequence[str]) -> dict[int, str]:

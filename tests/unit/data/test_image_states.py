@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from cotbal.data.reading import image_states
-from cotbal.data.reading.image_states import ImageStates
+from cotbal.data.reading.image_states import ImageStates, read_states
 from cotbal.data.reading.records import Records, open_records
+from cotbal.errors import RunError
+from helpers.errors import raises
 from helpers.record_rows import image, llava, talk, write
 
 EVERY = np.arange(3)
@@ -107,6 +109,39 @@ def test_an_image_of_known_size_and_time_is_not_opened_again(
     shutil.copy(tmp_path / "images" / "b.png", tmp_path / "images" / "a.png")
     assert once() != before
     assert opened == ["a.png"]
+
+
+def kept_states(records: Records, folder: Path) -> ImageStates:
+    return ImageStates(records.source.parent / "images", folder)
+
+
+def read_or_code(path: Path) -> dict[str, list[int]] | str:
+    """The states, or the code of their error."""
+    try:
+        return {name: array.tolist() for name, array in read_states(path).items()}
+    except RunError as error:
+        return error.code
+
+
+def test_no_damaged_byte_is_more_than_a_file_that_does_not_count(
+    records: Records, tmp_path: Path
+) -> None:
+    """Every byte of a file of states, with one bit flipped, all flipped, and zeroed."""
+    states = kept_states(records, tmp_path / "kept")
+    before = states.entries("a.train", records, EVERY)
+    states.save()
+    (path,) = (tmp_path / "kept").iterdir()
+    content = path.read_bytes()
+    whole = read_or_code(path)
+    for position in range(len(content)):
+        for changed in {content[position] ^ 1, content[position] ^ 0xFF, 0} - {content[position]}:
+            path.write_bytes(content[:position] + bytes([changed]) + content[position + 1 :])
+            assert read_or_code(path) in (whole, "broken-file")
+    for end in range(0, len(content), 7):
+        path.write_bytes(content[:end])
+        with raises(RunError, "broken-file", path):
+            read_states(path)
+    assert kept_states(records, tmp_path / "kept").entries("a.train", records, EVERY) == before
 
 
 def test_embedded_images_are_the_same_in_every_cache(tmp_path: Path) -> None:

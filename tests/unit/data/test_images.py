@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from cotbal.data.reading import images
 from cotbal.data.reading.images import open_image, problems_of_images, resolve, size_of
@@ -123,6 +123,30 @@ def test_other_formats_are_no_images_whatever_they_are_called(tmp_path: Path, ki
     }
     path = tmp_path / "a.png"
     path.write_bytes(contents[kind])
+    with raises(DataError, "broken-image", path, "cannot identify"):
+        open_image(path)
+
+
+@pytest.mark.parametrize(
+    "kind", ["BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP"]
+)
+def test_no_format_is_decoded_before_its_pixels_are_counted(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An icon is: what it holds may have up to Pillow's own limit of pixels."""
+    path = tmp_path / "a.png"
+    Image.effect_noise((24, 16), 40).convert("RGB").save(path, kind)
+    monkeypatch.setenv("COTBAL_MAX_PIXELS", "99")
+    decoded: list[object] = []
+    monkeypatch.setattr(ImageFile.ImageFile, "load", decoded.append)
+    with raises(DataError, "broken-image", path):
+        open_image(path)
+    assert decoded == []
+
+
+def test_icons_are_no_images(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (24, 16)).save(path, "ICO")
     with raises(DataError, "broken-image", path, "cannot identify"):
         open_image(path)
 

@@ -25,6 +25,7 @@ from cotbal.data.batches.lengths import Length, open_meter
 from cotbal.data.batches.processors import load_processor
 from cotbal.data.batches.questions import collator_for
 from cotbal.data.batches.row_lengths import RowLengths
+from cotbal.data.files import default_cache
 from cotbal.data.reading.records import open_records
 from cotbal.data.sampling import kept_records
 from cotbal.errors import CotbalError, DataError
@@ -285,6 +286,49 @@ def test_policy_error_leaves_rejected_images_to_the_run(narrow: Path) -> None:
     records = open_records(narrow.parent / "train.jsonl", narrow.parent / "cache")
     kept, _ = kept_records(records, narrow.parent / "images", "error")
     assert kept.tolist() == [0, 1, 2]
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of records of every call that measures some."""
+    calls: list[int] = []
+    real = InProcess.__init__
+
+    def begin(self: InProcess, *settings: Any) -> None:
+        real(self, *settings)
+        measure = self.lengths
+        self.lengths = lambda items: calls.append(len(items)) or measure(items)  # type: ignore
+
+    monkeypatch.setattr(InProcess, "__init__", begin)
+    monkeypatch.setattr(lengths, "_ProcessorMeter", InProcess)
+    return calls
+
+
+def test_lengths_that_another_user_wrote_are_not_read(
+    recipe_path: Path, measured: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(recipe_path)
+    expected = open_inputs(recipe).tokens
+    open_inputs(recipe)
+    assert measured == [24, 24], "once per task"
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    folder = default_cache() / f"lengths-{user}"
+    folder.rename(folder.with_name(f"lengths-{user + 1}"))  # theirs, under the name of ours
+    assert open_inputs(recipe).tokens == expected
+    assert measured == [24] * 4
+
+
+def test_a_cache_that_cannot_be_written_ends_no_command(
+    recipe_path: Path, measured: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(lengths, "write_sealed", denied)
+    recipe = load_recipe(recipe_path)
+    assert open_inputs(recipe).tokens == open_inputs(recipe).tokens
+    assert measured == [24] * 4
 
 
 def test_images_are_measured_once_for_their_size(recipe_path: Path) -> None:

@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+<<<<<<< HEAD
 from cotbal.data.files import default_cache
 from cotbal.data.reading import records as reading
 from cotbal.data.reading.formats import read_rows
+=======
+from cotbal.data.files import default_cache, is_own
+>>>>>>> cachefix
 from cotbal.data.reading.images import open_image
 from cotbal.data.reading.record import Record, Turn
 from cotbal.data.reading.records import Records, open_records, sound_records
-from cotbal.data.reading.sealed_files import is_own
 from cotbal.errors import DataError
 from helpers.errors import raises
 from helpers.record_rows import image, llava, talk, write
@@ -297,7 +300,8 @@ def test_embedded_images_lie_in_the_cache(tmp_path: Path) -> None:
     assert Path(name).is_absolute()
     assert Path(name).suffix == ".png"
     assert Path(name).read_bytes() == content
-    assert len(list((tmp_path / "cache" / "images").iterdir())) == 1
+    assert Path(name).parent == tmp_path / "cache" / f"images-{os.geteuid()}"
+    assert len(list(Path(name).parent.iterdir())) == 1
 
 
 def test_an_embedded_image_follows_its_cache(tmp_path: Path) -> None:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cotbal.balance import Balance
 from cotbal.data.files import read_json, write_sealed
+from cotbal.data.sampling import read_manifest
 from cotbal.errors import RunError
 from cotbal.jobs import pipeline
 from cotbal.jobs.checkpoint_files import checkpoint_state, need_whole_checkpoint
 from cotbal.jobs.execute import Options
+from cotbal.jobs.executors import recorded_handle
 from cotbal.jobs.plan import Prepared
+from cotbal.jobs.response import as_planned
 from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.status import status
+from cotbal.jobs.verify import verify
 from cotbal.jobs.weigh import weigh
 from cotbal.recipe.recipe import load_recipe
+from cotbal.report.contents import read_contents
 from cotbal.training.run_paths import RunPaths
 from helpers.errors import raises
 from helpers.pipeline_fakes import EXECUTOR
@@ -76,6 +84,63 @@ def test_damaged_weights_are_not_trained_with(recipe_path: Path, root: RunDir) -
     change(root.weights, weight, weight.replace(weight[-1], str((int(weight[-1]) + 1) % 10)))
     with raises(RunError, "damaged-file", root.weights):
         pipeline.train(prepared(recipe_path, root), "cotbal", Options(EXECUTOR))
+
+
+def edited(path: Path, content: object) -> Path:
+    """A file as somebody leaves it who edits it: without a digest, and of another form."""
+    text = content if isinstance(content, str) else json.dumps(content)
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_text(text)
+    return path
+
+
+OTHER_FORMS: dict[str, tuple[object, Callable[[RunDir], object]]] = {
+    "plan.json": ({"runs": [3]}, status),
+    "balance.json": ({"units": ["ocr"]}, lambda root: read_contents(root.root)),
+    "portions/ocr.csv": ("index,id\n1\n", lambda root: read_manifest(root.portions("ocr"))),
+    "response/design.json": (
+        {"runs": "many", "units": {}},
+        lambda root: as_planned(load_recipe(root.recipe), root),
+    ),
+    "probes/mini/outcome.json": ({"seconds": 3}, status),
+    "probes/mini/scores/ocr.validation.json": ({"metrics": {"exact_match": 3}}, weigh),
+    "final/ew/failure.json": (["no message"], lambda root: read_contents(root.root)),
+    "final/ew/handle.json": (
+        {"executor": 7, "id": "7"},
+        lambda root: recorded_handle(root.final("ew").root),
+    ),
+    "weights.json": ("[" * 100_000, lambda root: read_json(root.weights)),
+}
+
+
+@pytest.mark.parametrize("file", OTHER_FORMS)
+def test_a_file_of_another_form_is_one_error(root: RunDir, file: str) -> None:
+    content, use = OTHER_FORMS[file]
+    path = edited(root.root / file, content)
+    with raises(RunError, "broken-file", path):
+        use(root)
+
+
+@pytest.mark.parametrize("job", [{}, {"run": {"name": "mini"}}, {"run": None}, []])
+def test_a_job_of_another_form_is_a_difference(root: RunDir, job: object) -> None:
+    path = edited(root.probe("mini").job, job)
+    checked = verify(root, lambda *_: None)
+    assert [difference.file for difference in checked.differences] == [path]
+
+
+@pytest.mark.parametrize("scores", [{"metrics": 3}, [], {"metrics": {"exact_match": []}}])
+def test_scores_of_another_form_are_a_difference(root: RunDir, scores: object) -> None:
+    path = edited(root.probe("mini").scores("ocr", "validation"), scores)
+    checked = verify(root, lambda *_: None)
+    assert [difference.file for difference in checked.differences] == [path]
+
+
+def test_progress_of_another_form_counts_as_none(root: RunDir) -> None:
+    paths = root.final("ew")
+    paths.outcome.unlink()
+    edited(paths.progress, {"phase": "training", "fraction": "half"})
+    (state,) = (state for state in status(root) if state.run == "ew")
+    assert (state.state, state.detail.partition(";")[0]) == ("interrupted", "at 0%")
 
 
 @pytest.fixture

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from cotbal.data.files import read_jsonl
 from cotbal.jobs import pipeline
-from cotbal.jobs.encodings import Encodings, encodings
+from cotbal.jobs.encodings import Encodings, encodings, least_bytes
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import load_recipe
+from cotbal.training import vlm
+from cotbal.training.features.images import ImageFeatures
 from helpers.pipeline_fakes import TASKS, TEST, TRAIN, VALIDATION
+from helpers.tiny_vlm import mixture
 
 IMAGES = 2  # of the mixture, in every third record
 FINAL = 4 * -(-TRAIN // 3) + 4 * -(-TEST // 3)  # uses of a final run: four tasks
@@ -55,6 +60,46 @@ def test_nothing_is_saved_without_features(recipe_path: Path, override: str, not
     result = encodings_of(recipe_path, override)
     assert result.saved == 0
     assert note in result.sentence()
+
+
+def write_tower(home: Path, width: int, **other: object) -> None:
+    """A configuration of a LLaVA whose tower makes 4 patches of an image."""
+    vision = {"model_type": "clip_vision_model", "image_size": 48, "patch_size": 24}
+    content = {"model_type": "llava", "vision_config": {**vision, "hidden_size": width, **other}}
+    (home / "base").mkdir(exist_ok=True)
+    (home / "base" / "config.json").write_text(json.dumps(content))
+
+
+def test_nothing_is_saved_where_features_certainly_do_not_fit(recipe_path: Path) -> None:
+    write_tower(recipe_path.parent, width=2**26)  # 1 GiB per image in float32
+    fits = encodings_of(recipe_path, "resources.image_features=4G")
+    assert fits.saved == fits.uses - IMAGES
+    assert "if the features of all images of a run fit" in fits.sentence()
+    lost = encodings_of(recipe_path, "resources.image_features=1M")
+    assert lost.saved == 0
+    assert "GiB or more" in lost.sentence()
+
+
+@pytest.mark.parametrize(
+    "other", [{"model_type": "pixtral"}, {"image_size": None}, {"patch_size": [24, 24]}]
+)
+def test_features_of_unknown_size_may_fit(recipe_path: Path, other: dict[str, object]) -> None:
+    write_tower(recipe_path.parent, width=2**26, **other)
+    result = encodings_of(recipe_path, "resources.image_features=1M")
+    assert result.saved == result.uses - IMAGES
+    assert "GiB or more" not in result.sentence()
+
+
+def test_the_least_size_is_one_that_a_tower_exceeds(tmp_path: Path) -> None:
+    recipe = load_recipe(mixture(tmp_path / "data", {"color": 1}))
+    model, _ = vlm.load(recipe.checkpoint, "float32", remote_code=False)
+    features = ImageFeatures(2**30)
+    features.attach(model.eval())
+    with torch.no_grad():
+        model.get_image_features(pixel_values=torch.rand(3, 3, 48, 48))
+    (store,) = features._stores.values()
+    assert 0 < 3 * least_bytes(recipe) <= store.bytes
+    assert least_bytes(recipe) == 36 * 16 * 4
 
 
 def test_probes_may_keep_features_alone(recipe_path: Path) -> None:

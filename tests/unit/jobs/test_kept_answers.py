@@ -62,9 +62,9 @@ def test_a_run_that_was_stopped_asks_for_missing_answers_only(
     asked: list[int] = []
     answering = Answerer.__call__
 
-    def noted(self: Answerer, rows: Any, report: Any) -> list[str]:
-        asked.append(len(rows))
-        return answering(self, rows, report)
+    def noted(self: Answerer, rows: Any, report: Any, known: Any) -> list[str]:
+        asked.append(len(rows) - len(known))
+        return answering(self, rows, report, known)
 
     monkeypatch.setattr(Answerer, "__call__", noted)
     job = [str(home / "job.json")]

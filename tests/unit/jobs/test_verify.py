@@ -161,6 +161,19 @@ def test_a_damaged_file_is_named_archived_and_made_again(
     assert verify(root, step).differences == ()
 
 
+@pytest.mark.parametrize("field", ["method", "flags", "signature"])
+def test_states_of_images_that_no_zip_reader_reads_are_named(root: RunDir, field: str) -> None:
+    """An unknown method of compression is a NotImplementedError, an encrypted member a
+    RuntimeError, another signature a BadZipFile.
+    """
+    path = root.images / "ocr.train.npz"
+    content = bytearray(path.read_bytes())
+    member = content.index(b"PK\1\2")  # in the directory at the end
+    content[member + {"signature": 0, "flags": 8, "method": 10}[field]] = 99
+    path.write_bytes(bytes(content))
+    assert named(verify(root, step), root) == ["images/ocr.train.npz"]
+
+
 DELETED = {
     "plan.json": "plan.json",
     "weights.json": "weights.json",

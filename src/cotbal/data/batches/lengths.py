@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
 from cotbal.data.batches.tokens import open_tokenizer
-from cotbal.data.files import read_json, write_sealed
+from cotbal.data.files import is_own, owner, read_json, write_sealed
 from cotbal.data.reading.images import resolve, size_of
 from cotbal.data.reading.record import Problem, Record
 from cotbal.data.reading.records import SCHEMA_VERSION, Records
@@ -250,18 +250,27 @@ def sampled_lengths(
         *_facts_of_images(recipe.images, rows),
     ]
     key = hashlib.sha256("\n".join(facts).encode())
-    path = cache / "lengths" / f"{key.hexdigest()}.json"
-    if path.exists():
-        with suppress(RunError, TypeError):  # not whole: measure again
-            return Truncation(**read_json(path))
+    # A folder per user: others may not write into it, and what others write is not read.
+    path = cache / f"lengths{owner()}" / f"{key.hexdigest()}.json"
+    if (before := _kept(path)) is not None:
+        return before
     measured = Truncation()
     lengths = meter.lengths([(row, instruction) for row in rows])
     for row, length in zip(rows, lengths, strict=True):
         if not isinstance(length, Length):
             raise DataError(f"{records.source}, record {row.number}: {length}", length.code)
         measured.add(row.number, length)
-    write_sealed(path, asdict(measured))
+    with suppress(OSError):  # a cache that cannot be written is no error: it is measured again
+        write_sealed(path, asdict(measured))
     return measured
+
+
+def _kept(path: Path) -> Truncation | None:
+    """What an earlier command measured; None for no file, a damaged one, or one of another user."""
+    try:
+        return Truncation(**read_json(path)) if is_own(path) else None
+    except (OSError, RunError, TypeError):
+        return None
 
 
 def _facts_of_checkpoint(checkpoint: Path) -> Iterator[str]:

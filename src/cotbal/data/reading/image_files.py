@@ -11,14 +11,13 @@ from typing import BinaryIO
 
 from PIL import Image, ImageFile
 
-# Others run programs (EPS: Ghostscript), or hold no photographs and drawings. `Image.init` would
-# import the plugins of all.
+# Others run programs (EPS: Ghostscript), decode before the number of pixels is known (ICO), or hold
+# no photographs and drawings. `Image.init` would import the plugins of all.
 _PLUGINS = {
     "AVIF": "Avif",
     "BMP": "Bmp",
     "DIB": "Bmp",
     "GIF": "Gif",
-    "ICO": "Ico",
     "JPEG": "Jpeg",
     "JPEG2000": "Jpeg2K",
     "PCX": "Pcx",

@@ -20,12 +20,13 @@ import numpy as np
 
 from cotbal.data.files import temporary
 from cotbal.data.reading.records import Records
+from cotbal.errors import RunError
 
 _EDGE = 4096  # bytes at either end
 _WIDTH = 16  # bytes of a state
 _CHUNK = 256
 _THREADS = 8
-_BROKEN = (OSError, ValueError, KeyError, zipfile.BadZipFile)
+_ARRAYS = ("names", "stat", "states")
 _T = TypeVar("_T")
 
 
@@ -109,11 +110,33 @@ class ImageStates:
         if self._kept is None or not self._path(key).exists():
             return None
         try:
-            with self._path(key).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                before = {name: file[name] for name in ("names", "stat", "states")}
-        except _BROKEN:
+            before = read_states(self._path(key))
+        except RunError:
             return None
         return before if np.array_equal(before["names"], table["names"]) else None
+
+
+def read_states(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file of states, by name.
+
+    Raises:
+        RunError: it is damaged or cannot be read.
+    """
+    try:
+        with path.open("rb") as raw:
+            with zipfile.ZipFile(raw) as whole:  # np.load reads a part of a member whose shape is
+                damaged = whole.testzip()  # damaged, and compares no checksum then
+            if damaged is not None:
+                raise ValueError(f"the checksum of {damaged} differs")
+            raw.seek(0)
+            with np.load(raw, allow_pickle=False) as file:
+                return {name: file[name] for name in _ARRAYS}
+    except Exception as error:  # zipfile and NumPy raise errors of many kinds on broken data
+        raise RunError(
+            f"{path}: expected states of images as cotbal writes them; found a broken file"
+            f" ({error}). Delete it; the next command writes it again",
+            "broken-file",
+        ) from None
 
 
 def _by_record(records: Records, numbers: dict[str, int], states: np.ndarray) -> np.ndarray:

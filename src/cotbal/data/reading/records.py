@@ -23,14 +23,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cotbal.data.files import image_cache, remove_leftovers, temporary
+from cotbal.data.files import image_cache, is_own, owner, remove_leftovers, temporary
 from cotbal.data.reading.columns import to_arrow, to_numpy
 from cotbal.data.reading.conversations import normalise
 from cotbal.data.reading.formats import DAMAGED, read_rows
 from cotbal.data.reading.image_files import opened
 from cotbal.data.reading.record import Problem, Record, Role, Turn, first_lines
+<<<<<<< HEAD
 from cotbal.data.reading.sealed_files import content_of, is_own, is_sealed, owner, seal
 from cotbal.data.reading.source import need_same_source, source_digest
+=======
+from cotbal.data.reading.sealed_files import content_of, is_sealed, seal
+>>>>>>> cachefix
 from cotbal.errors import DataError
 
 # Raise it with every change of the schema or of the rules of normalisation.
@@ -352,7 +356,7 @@ def _keep_image(content: bytes, cache: Path) -> str:
             "broken-image",
         ) from None
     name = f"{hashlib.sha256(content).hexdigest()}.{kind}"
-    target = cache / "images" / name
+    target = image_cache(cache) / name
     if not target.is_file() or target.stat().st_size != len(content):
         target.parent.mkdir(parents=True, exist_ok=True)
         part = temporary(target)

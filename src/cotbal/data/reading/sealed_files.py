@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import pyarrow as pa
 
 _SIZE = 32  # bytes of the digest
 _CHUNK = 2**20
-
-
-def owner() -> str:
-    """A part of the names of files, so that users of one cache do not replace each other's."""
-    return f"-{os.geteuid()}" if hasattr(os, "geteuid") else ""
-
-
-def is_own(path: Path) -> bool:
-    """Whether this user wrote the file; True where files have no owners."""
-    return not owner() or path.stat().st_uid == os.geteuid()
 
 
 def seal(path: Path, name: str) -> None:

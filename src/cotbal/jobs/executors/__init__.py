@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cotbal.data.files import read_json, write_json
+from cotbal.data.files import as_written, read_json, write_json
 from cotbal.jobs.launching import is_launched
 from cotbal.training.run_paths import RunPaths
 
@@ -131,9 +131,19 @@ def record_handle(directory: Path, handle: JobHandle) -> None:
 
 
 def recorded_handle(directory: Path) -> JobHandle | None:
-    """The submitted job of this directory; None if there is none, or if it was cancelled."""
+    """The submitted job of this directory; None if there is none, or if it was cancelled.
+
+    Raises:
+        RunError: its record is damaged.
+    """
     path = directory / HANDLE
-    return JobHandle(**read_json(path)) if path.exists() else None
+    if not path.exists():
+        return None
+    with as_written(path):
+        handle = JobHandle(**read_json(path))
+        for text in vars(handle).values():
+            text.encode()  # not a text: an AttributeError
+    return handle
 
 
 def forget_handle(directory: Path) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from cotbal.data.files import default_cache
-from cotbal.data.reading.sealed_files import owner
+from cotbal.data.files import default_cache, owner
 from cotbal.recipe.recipe import Recipe
 from cotbal.training import vlm
 from cotbal.training.features.calls import Unsupported

@@ -19,8 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cotbal.data.files import now, read_json, write_sealed
-from cotbal.data.reading.sealed_files import is_own
+from cotbal.data.files import is_own, now, read_json, write_sealed
 from cotbal.errors import RunError
 from cotbal.training.features.calls import content
 
