@@ -122,7 +122,7 @@ class Cluster:
     def runs(self, command: list[str]) -> bool:
         """Whether a command that finds this cluster succeeds; an empty one does."""
         environment = {**os.environ, "SLURM_CONF": str(self.configuration)}
-        return not command or subprocess.run(command, env=environment).returncode == 0
+        return not command or not subprocess.run(command, check=False, env=environment).returncode
 
     def _daemon(self, name: str, *arguments: object) -> None:
         program = shutil.which(name)

@@ -177,20 +177,13 @@ def read_response(root: RunDir) -> Response:
     if digest_of(root.trial_table).exists():  # not beside a table of other origin
         need_sealed(root.trial_table)
     table = read_trials(root.trial_table)
-<<<<<<< HEAD
     if not root.design.exists():  # a table of other origin: every task has its own weight
         return fit_response(table)
     design = read_json(root.design)
-    unit_of = {task: unit for unit, members in design["units"].items() for task in members}
-    return fit_response(replace(table, units=unit_of, fraction=Fraction(design["fraction"])))
-=======
-    units: Mapping[str, list[str]] = {}  # of a table of other origin: every task has its own weight
-    if root.design.exists():
-        units = read_json(root.design)["units"]
     with as_written(root.design):
-        unit_of = {task: unit for unit, members in units.items() for task in members}
-    return fit_response(replace(table, units=unit_of))
->>>>>>> cachefix
+        unit_of = {task: unit for unit, members in design["units"].items() for task in members}
+        fraction = Fraction(design["fraction"])
+    return fit_response(replace(table, units=unit_of, fraction=fraction))
 
 
 def untrained_scores(root: RunDir) -> dict[str, float]:

@@ -13,13 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-<<<<<<< HEAD
-from cotbal.data.files import default_cache
+from cotbal.data.files import default_cache, is_own
 from cotbal.data.reading import records as reading
 from cotbal.data.reading.formats import read_rows
-=======
-from cotbal.data.files import default_cache, is_own
->>>>>>> cachefix
 from cotbal.data.reading.images import open_image
 from cotbal.data.reading.record import Record, Turn
 from cotbal.data.reading.records import Records, open_records, sound_records

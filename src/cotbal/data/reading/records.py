@@ -29,12 +29,8 @@ from cotbal.data.reading.conversations import normalise
 from cotbal.data.reading.formats import DAMAGED, read_rows
 from cotbal.data.reading.image_files import opened
 from cotbal.data.reading.record import Problem, Record, Role, Turn, first_lines
-<<<<<<< HEAD
-from cotbal.data.reading.sealed_files import content_of, is_own, is_sealed, owner, seal
-from cotbal.data.reading.source import need_same_source, source_digest
-=======
 from cotbal.data.reading.sealed_files import content_of, is_sealed, seal
->>>>>>> cachefix
+from cotbal.data.reading.source import need_same_source, source_digest
 from cotbal.errors import DataError
 
 # Raise it with every change of the schema or of the rules of normalisation.
