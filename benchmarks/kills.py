@@ -137,7 +137,7 @@ def phase(root: Path) -> str:
     return "weighing" if not _finals_are_done(root) else "reporting"
 
 
-def found(root: Path, pattern: str) -> list[Path]:
+def paths_in(root: Path, pattern: str) -> list[Path]:
     """Paths of a job that works: a directory may go while it is searched."""
     while True:
         with suppress(FileNotFoundError):
@@ -147,7 +147,7 @@ def found(root: Path, pattern: str) -> list[Path]:
 def _phases(root: Path) -> list[str]:
     """What the runs that have not ended report."""
     phases = []
-    for path in found(root, "**/progress.json"):
+    for path in paths_in(root, "**/progress.json"):
         if not (path.parent / "outcome.json").exists():
             with suppress(OSError, ValueError):
                 phases.append(str(json.loads(path.read_text())["phase"]))
@@ -155,19 +155,19 @@ def _phases(root: Path) -> list[str]:
 
 
 def _is_saving(root: Path) -> bool:
-    if any(not (path / "complete").exists() for path in found(root, "**/partial/checkpoint-*")):
+    if any(not (path / "complete").exists() for path in paths_in(root, "**/partial/checkpoint-*")):
         return True
-    models = found(root, "**/checkpoint")
+    models = paths_in(root, "**/checkpoint")
     return any(not (path.parent / "trained.json").exists() for path in models)
 
 
 def _finals_are_done(root: Path) -> bool:
-    finals = [*found(root, "final/*/"), *found(root, "trials/*/")]
+    finals = [*paths_in(root, "final/*/"), *paths_in(root, "trials/*/")]
     return bool(finals) and all((path / "outcome.json").exists() for path in finals)
 
 
 def _probes_are_done(root: Path) -> bool:
-    probes = [*found(root, "probes/*/")]
+    probes = [*paths_in(root, "probes/*/")]
     return len(probes) == 3 and all((path / "outcome.json").exists() for path in probes)
 
 

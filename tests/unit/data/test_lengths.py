@@ -236,8 +236,7 @@ def test_it_ends_with_a_killed_command_while_it_imports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "torch.py").write_text(SLOW)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     started = tmp_path / "pid"
     with subprocess.Popen([sys.executable, "-c", DRIVER], cwd=tmp_path) as driver:
         while not (started.exists() and started.read_text()):
