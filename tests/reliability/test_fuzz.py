@@ -9,25 +9,39 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import fuzz
 from fuzz_readers import READERS, Reader
 
+OF_RUNS = [name for name in READERS if name.startswith("run/")]
 
-@pytest.mark.extended
-@pytest.mark.parametrize("name", READERS)
-def test_no_input_is_more_than_an_error(name: str, tmp_path: Path) -> None:
-    """In a process of its own: children are forked without the threads of this one."""
-    inputs = 20 if name.startswith("run/") else 150  # of which each is read by many commands
-    options = ["--readers", name, "--inputs", inputs, "--seed", "7", "--out", tmp_path / "out.json"]
+
+def figures_of(readers: list[str], inputs: int, out: Path) -> dict[str, dict[str, Any]]:
+    """Of a campaign in a process of its own: children are forked without threads of this one."""
+    options = ["--readers", ",".join(readers), "--inputs", inputs, "--seed", "7", "--out", out]
     command = [sys.executable, fuzz.__file__, *map(str, options)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    figures = json.loads((tmp_path / "out.json").read_text())[name]
-    assert figures["inputs"] == inputs
+    figures: dict[str, dict[str, Any]] = json.loads(out.read_text())
+    return figures
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("name", [name for name in READERS if name not in OF_RUNS])
+def test_no_input_is_more_than_an_error(name: str, tmp_path: Path) -> None:
+    figures = figures_of([name], 150, tmp_path / "out.json")[name]
+    assert figures["inputs"] == 150
     assert figures["failures"] == 0, figures["examples"]
+
+
+@pytest.mark.extended
+def test_no_file_of_a_run_directory_is_more_than_an_error(tmp_path: Path) -> None:
+    figures = figures_of(OF_RUNS, 5 * len(OF_RUNS), tmp_path / "out.json")
+    assert [of_file["inputs"] for of_file in figures.values()] == [5] * len(OF_RUNS)
+    assert not [of_file["examples"] for of_file in figures.values() if of_file["failures"]]
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -240,7 +240,7 @@ def read_jsonl(path: Path) -> list[Any]:
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             rows.append(json.loads(line))
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             break
     return rows
 

@@ -63,13 +63,19 @@ class TaskScores:
 
 
 def task_scores(content: Mapping[str, Any]) -> TaskScores:
-    """Parse the content of the file."""
-    return TaskScores(
-        content["task"],
-        content["split"],
-        np.array(content["clusters"], dtype=int),
-        {name: _metric_scores(entry) for name, entry in content["metrics"].items()},
-    )
+    """Parse the content of the file.
+
+    Raises:
+        ValueError: a metric has another number of scores than there are samples; and other errors
+            for content of another form.
+    """
+    clusters = np.array(content["clusters"], dtype=int)
+    metrics = {name: _metric_scores(entry) for name, entry in content["metrics"].items()}
+    for name, scores in metrics.items():
+        for measured in (scores.measured, scores.constant):
+            if measured is not None and len(measured.linear) != len(clusters):
+                raise ValueError(f"{name}: expected a score for each of {len(clusters)} samples")
+    return TaskScores(content["task"], content["split"], clusters, metrics)
 
 
 def _metric_scores(entry: Mapping[str, Any]) -> MetricScores:

@@ -94,6 +94,7 @@ def edited(path: Path, content: object) -> Path:
     return path
 
 
+MEASURED = {"exact_match": {"score": 1.0, "maximum": 1.0, "samples": [1.0]}}
 OTHER_FORMS: dict[str, tuple[object, Callable[[RunDir], object]]] = {
     "plan.json": ({"runs": [3]}, status),
     "balance.json": ({"units": ["ocr"]}, lambda root: read_contents(root.root)),
@@ -104,6 +105,10 @@ OTHER_FORMS: dict[str, tuple[object, Callable[[RunDir], object]]] = {
     ),
     "probes/mini/outcome.json": ({"seconds": 3}, status),
     "probes/mini/scores/ocr.validation.json": ({"metrics": {"exact_match": 3}}, weigh),
+    "probes/mini/scores/vqa.validation.json": (
+        {"task": "vqa", "split": "validation", "clusters": [0, 1], "metrics": MEASURED},
+        lambda root: read_contents(root.root),
+    ),
     "final/ew/failure.json": (["no message"], lambda root: read_contents(root.root)),
     "final/ew/handle.json": (
         {"executor": 7, "id": "7"},
