@@ -131,9 +131,10 @@ class _Execution:
                 checkpoint = checkpoint_state(paths.checkpoint) if self.run.portions else None
                 facts = {"checkpoint": checkpoint, "losses": self._digest_of_losses()}
                 write_sealed(paths.trained, {**vars(trained), **facts})
-                shutil.rmtree(paths.partial, ignore_errors=True)
             ranks.wait()
             _free()
+        if ranks.main:  # also if the run was killed here before
+            shutil.rmtree(paths.partial, ignore_errors=True)
         generating = self._evaluate(sets)
         self.features.save()
         if not ranks.main:

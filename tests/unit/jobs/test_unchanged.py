@@ -132,6 +132,16 @@ def test_a_trained_run_needs_its_training_data_no_more(planned: Path) -> None:
     assert (run / "outcome.json").exists()
 
 
+def test_partial_checkpoints_go_after_a_kill_while_they_were_removed(planned: Path) -> None:
+    run = planned / "run" / "final" / "ew"
+    begin(planned)
+    (run / "outcome.json").unlink()
+    (run / "partial" / "checkpoint-2").mkdir(parents=True)
+    begin(planned)
+    assert (run / "outcome.json").exists()
+    assert not (run / "partial").exists()
+
+
 def test_the_digest_of_the_losses_is_that_of_the_training(planned: Path) -> None:
     """Also if the file is damaged while the run answers."""
     run = planned / "run" / "final" / "ew"
