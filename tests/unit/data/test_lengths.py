@@ -288,8 +288,9 @@ def test_policy_error_leaves_rejected_images_to_the_run(narrow: Path) -> None:
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of records of every call that measures some."""
+def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
+    """The number of records of every call that measures some; nothing was measured before."""
+    monkeypatch.setenv("COTBAL_CACHE", str(tmp_path / "cache"))
     calls: list[int] = []
     real = InProcess.__init__
 

@@ -38,11 +38,11 @@ def of(files: RunDir) -> DataCurves:
 def rescore(
     files: RunDir, run: str, task: str, samples: np.ndarray, clusters: np.ndarray | None = None
 ) -> None:
-    """Give the answers of one run to one task other scores."""
+    """Give the answers of one run to one task other scores, and no constant answer."""
     path = files.curve(run).scores(task, "validation")
     content = read_json(path)
     (metric,) = content["metrics"].values()
-    metric |= {"samples": samples.tolist(), "score": float(samples.mean())}
+    metric |= {"samples": samples.tolist(), "score": float(samples.mean()), "constant_samples": None}
     content |= {
         "n": len(samples),
         "clusters": content["clusters"] if clusters is None else clusters.tolist(),
