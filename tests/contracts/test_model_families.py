@@ -251,9 +251,9 @@ def test_every_part_is_found_and_frozen_by_itself(case: Case) -> None:
     )
 
 
-# The order of sums differs: where all patches of a batch are in one list, or by the place of a
-# tensor in memory.
-ROUNDING = {"pixtral": 1e-5, "llava_onevision": 1e-5, "glm_ocr": 1e-5}
+ROUNDING = 1e-5
+# The order of sums differs by the place of a tensor in memory.
+BY_PLACE = ("llava_onevision",)
 NOT_DIVIDED = "an input has no entry for every image"  # PaddleOCR
 
 
@@ -277,10 +277,18 @@ def test_images_encoded_once_change_no_loss_and_no_gradient(case: Case, projecto
     together = case.collator.training(case.rows())
     for batch in (together, together, case.collator.training(case.rows()[2:3])):
         pairs = zip(gradients(plain, batch), gradients(cached, batch), strict=True)
-        bound = ROUNDING.get(case.name, 0.0)
+        bound = 0.0 if is_exact(features) and case.name not in BY_PLACE else ROUNDING
         assert all((one - other).norm() <= bound * one.norm() for one, other in pairs)
     features.save()
     need_reuse(case, lines[0])
+
+
+def is_exact(features: ImageFeatures) -> bool:
+    """Whether images were encoded as by the plain tower, bit for bit: it depends on the processor
+    for families that have all patches of a batch in one list.
+    """
+    assert features._tower is None or features._tower._forms
+    return features._tower is None or all(f.exact for f in features._tower._forms.values())
 
 
 def need_reuse(case: Case, line: str) -> None:
