@@ -42,7 +42,8 @@ def rescore(
     path = files.curve(run).scores(task, "validation")
     content = read_json(path)
     (metric,) = content["metrics"].values()
-    metric |= {"samples": samples.tolist(), "score": float(samples.mean()), "constant_samples": None}
+    metric |= {"samples": samples.tolist(), "score": float(samples.mean())}
+    metric["constant_samples"] = None
     content |= {
         "n": len(samples),
         "clusters": content["clusters"] if clusters is None else clusters.tolist(),
