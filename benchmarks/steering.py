@@ -9,7 +9,8 @@
 response` plans them by default; weights and frozen predictions for every goal; final models with
 equal weights and with those of every goal, on fresh seeds. Goals for which equal weights are kept
 are not trained again. Options add other methods, the best of random weights at the cost of the
-trials, and sampling ratios at the design points of the weights. Rerun it to resume. `measure` needs
+trials, and sampling ratios at the design points of the weights; `--lever ratios` chooses sampling
+ratios instead of weights of the loss. Rerun it to resume. `measure` needs
 the tables alone, such as those in benchmarks/results/data.
 """
 
@@ -37,6 +38,8 @@ from cotbal.jobs.weigh import task_weights
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import Run, final_run
 from cotbal.response import Response, Trials, fit_response, read_prediction
+from cotbal.response.choice import RATIOS as SAMPLING_RATIOS
+from cotbal.response.choice import WEIGHTS
 from cotbal.response.coordinates import weights_at
 from cotbal.scores.interval import Interval
 from steering_measures import (
@@ -74,6 +77,7 @@ class Settings:
         seeds: of the final models, different from those of the trials.
         others: further methods of the final models, such as `cotbal`; `cotbal-simple` is its
             simple form.
+        lever: `weights`, or `ratios` for a study of sampling ratios, which has no cheap trials.
         ratios: trials whose design points are repeated with sampling ratios, `full` or `cheap`.
         random: number of random weights that are tried; 0 for none.
     """
@@ -84,6 +88,7 @@ class Settings:
     seeds: tuple[int, ...]
     floor: str
     others: tuple[str, ...]
+    lever: str
     ratios: str | None
     random: int
     resources: Resources
@@ -94,6 +99,11 @@ class Settings:
         return ["--workers", str(workers), "--threads", str(threads)]
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """Of the trials from which weights are chosen."""
+        return (FULL, CHEAP) if self.lever == WEIGHTS else (FULL,)
+
+    @property
     def ratio_trials(self) -> Path:
         return self.out / RATIOS[self.ratios or FULL]
 
@@ -101,13 +111,14 @@ class Settings:
 def measurements(settings: Settings) -> Iterator[list[str]]:
     """Arguments of `cotbal` up to the frozen predictions; each resumes what is not done."""
     recipe, portion = str(settings.recipe), {FULL: ["--fraction", "1"], CHEAP: []}
-    full, cheap = (str(settings.out / kind) for kind in (FULL, CHEAP))
-    yield ["response", recipe, *portion[FULL], "--out", full, *settings.job]
-    yield ["response", recipe, *portion[CHEAP], "--out", cheap, *settings.job]
-    for trials in (full, cheap):
+    lever = [] if settings.lever == WEIGHTS else ["--lever", settings.lever]
+    trials = {kind: str(settings.out / kind) for kind in settings.kinds}
+    for kind, out in trials.items():
+        yield ["response", recipe, *portion[kind], *lever, "--out", out, *settings.job]
+    for out in trials.values():
         for goal in settings.goals:
             wanted = ["--goal", goal.replace("+", ","), "--floor", settings.floor]
-            yield ["steer", trials, *wanted]
+            yield ["steer", out, *wanted]
     if settings.ratios:
         lever = [*portion[settings.ratios], "--lever", "ratios"]
         yield ["response", recipe, *lever, "--out", str(settings.ratio_trials), *settings.job]
@@ -223,7 +234,7 @@ def collect(settings: Settings, methods: Sequence[str]) -> None:
         trials = settings.out / kind / "response" / "trials.csv"
         if trials.exists():
             shutil.copy(trials, tables / f"trials-{kind}.csv")
-    for kind, prefix in ((FULL, "prediction"), (CHEAP, "cheap")):
+    for kind, prefix in zip(settings.kinds, ("prediction", "cheap"), strict=False):
         for goal in settings.goals:
             frozen = settings.out / kind / "response" / f"prediction-{goal}.json"
             shutil.copy(frozen, tables / f"{prefix}-{goal}.json")
@@ -388,6 +399,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
         seeds=seeds,
         floor=given.floor,
         others=tuple(given.others.split(",")) if given.others else (),
+        lever=given.lever,
         ratios=given.ratios,
         random=given.random,
         resources=Resources(workers=given.workers, threads=given.threads),
@@ -407,6 +419,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         part.add_argument("--seeds", default="10,11,12,13,14", help="of the final models")
         part.add_argument("--floor", default="-1%")
         part.add_argument("--others", help="further methods: cotbal,cotbal-simple,tla,...")
+        part.add_argument("--lever", choices=(WEIGHTS, SAMPLING_RATIOS), default=WEIGHTS)
         part.add_argument("--ratios", choices=tuple(RATIOS), help="repeat these trials with ratios")
         part.add_argument("--random", type=int, default=0, help="number of random weights")
         part.add_argument("--workers", type=int, default=1)

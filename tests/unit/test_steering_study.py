@@ -298,6 +298,18 @@ def test_the_plan_names_every_command_once_in_order(
         assert "--seeds 10,11,12,13,14" in line
 
 
+def test_a_study_of_sampling_ratios_has_no_cheap_trials(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = ["--goals", "mean,b+a", "--lever", "ratios"]
+    steering.main(["plan", str(recipe), "--out", "study", *wanted])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == ["response", "steer", "steer", "compare"]
+    assert "--fraction 1 --lever ratios --out study/full" in lines[0]
+    assert "study/full" in lines[1]
+    assert "--methods ew,steer:mean,steer:a+b " in lines[-1]
+
+
 def test_final_models_have_other_seeds_than_trials(recipe: Path) -> None:
     with pytest.raises(SystemExit, match="--seeds"):
         steering.main(["plan", str(recipe), "--out", "study", "--seeds", "1,2"])
