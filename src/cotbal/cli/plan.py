@@ -29,7 +29,7 @@ def plan(
     suggest_mini: Annotated[
         bool,
         typer.Option(
-            "--suggest-mini", help="Read the size of a mini off the losses of a training so far."
+            "--suggest-mini", help="Suggest the size of a mini from the loss curves so far."
         ),
     ] = False,
     next_step: Annotated[
@@ -37,12 +37,14 @@ def plan(
         typer.Option(
             "--next",
             help="From the scores so far: what one more replicate, one more seed, larger minis or"
-            " more validation samples would cost, and how much each would narrow the weights.",
+            " more validation samples would cost, and how much each would narrow the intervals.",
         ),
     ] = False,
     gpus: Annotated[
         int | None,
-        typer.Option("--gpus", min=1, help="Also predict how long the runs take on so many GPUs."),
+        typer.Option(
+            "--gpus", min=1, help="Also predict the time of all runs on this number of GPUs."
+        ),
     ] = None,
     trials: Annotated[
         bool, typer.Option("--trials", help="Plan the trials of `cotbal response` instead.")

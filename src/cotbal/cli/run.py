@@ -17,7 +17,7 @@ from cotbal.cli.train import show_final
 def run(
     source: RecipeArguments,
     weighting: Annotated[
-        list[str], typer.Option(help="Final trainings; give it twice to compare two.")
+        list[str], typer.Option(help="Method of a final training; repeat the option for several.")
     ] = ["cotbal"],  # noqa: B006
     out: Out = None,
     *,
