@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def plan(
     source: RecipeArguments,
     out: Out = None,
-    weighting: Annotated[list[str], typer.Option(help="Final trainings to plan.")] = ["cotbal"],  # noqa: B006
+    weighting: Annotated[list[str], typer.Option(help="Methods of final models.")] = ["cotbal"],  # noqa: B006
     ratios: Ratios = None,
     suggest_mini: Annotated[
         bool,

@@ -23,7 +23,7 @@ def run(
     *,
     job: JobOptions,
 ) -> None:
-    """The whole job: probes (of `steer`: trials), weights, final training, report. Rerun it to
+    """Run the whole job: probes (for `steer`: trials), weights, final training, report. Rerun it to
     resume.
     """
     run_all(source, weighting, out, job)
