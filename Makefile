@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM = false
 .PHONY: demo test test-all lint docs versions audit licences clean
 
 demo: $(VENV)/.demo
-	@echo "The demo itself: 4 to 7 minutes on 2 CPU cores. Ctrl-C stops it; rerun the command to resume."
+	@echo "The demo itself: 5 to 9 minutes on 2 CPU cores. Ctrl-C stops it; rerun the command to resume."
 	@$(BIN)/cotbal demo
 
 # One thread per process: two test processes and those that they start would otherwise wait for each

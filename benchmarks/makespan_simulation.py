@@ -76,8 +76,8 @@ class Drawn:
 
 
 def plan(grouped: bool, seeds: Sequence[int] = (0,)) -> list[Planned]:
-    """The probes of the standard form over the Large Benchmark: a weight a group, as in the paper,
-    or one per task.
+    """The probes of the standard form over the Large Benchmark: one weight per group, as in the
+    paper, or one per task.
     """
     sets = data_sets()
     portions = Portions(**yaml.safe_load(RECIPE.settings(next(iter(MODELS))))["portions"])
@@ -172,9 +172,9 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1000)
     draws = parser.parse_args().draws
     plans = {
-        "a weight a task": plan(False),
-        "a weight a task, 3 seeds": plan(False, (0, 1, 2)),
-        "a weight a group": plan(True),
+        "one weight per task": plan(False),
+        "one weight per task, 3 seeds": plan(False, (0, 1, 2)),
+        "one weight per group": plan(True),
     }
     for title, planned in plans.items():
         works = [p.work(1) for p in planned]
@@ -204,7 +204,10 @@ def main() -> None:
         "a checkpoint every 2 h": replace(base, checkpoint=2.0),
     }
     for title, world in worlds.items():
-        print(row(f"a weight a task, {title}", plans["a weight a task"], world, draws), flush=True)
+        print(
+            row(f"one weight per task, {title}", plans["one weight per task"], world, draws),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -33,6 +33,16 @@ def test_the_equations_page_names_a_function_for_each() -> None:
     assert len(re.findall(r"`(cotbal\.[\w.]+)`", text_of("docs/equations.md"))) >= 12
 
 
+def test_the_source_refers_to_every_numbered_equation_and_to_no_other() -> None:
+    """R1, R2, ... of the response and N1, N2, ... of noise; those of the paper are in its text."""
+    listed = set(re.findall(r"^\| ([RN]\d+) \|", text_of("docs/equations.md"), re.MULTILINE))
+    folders = [ROOT / "src" / "cotbal" / name for name in ("response", "balance", "scores")]
+    source = [path.read_text(encoding="utf-8") for root in folders for path in root.glob("*.py")]
+    named = set(re.findall(r"\b([RN]\d{1,2})\b", "\n".join(source)))
+    assert len(listed) == 21
+    assert named == listed
+
+
 def test_the_recipe_page_has_every_field_and_default() -> None:
     from cotbal.recipe.schema import (
         BalanceSection,

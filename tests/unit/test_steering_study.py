@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,15 @@ import yaml
 
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import load_recipe
-from cotbal.response import Trials, choose_weights, fit_response, freeze, two_level_design
+from cotbal.response import (
+    Choice,
+    Response,
+    Trials,
+    choose_weights,
+    fit_response,
+    freeze,
+    two_level_design,
+)
 from cotbal.response.coordinates import doublings
 from helpers.scripts import BENCHMARKS, loaded
 
@@ -192,20 +201,31 @@ def test_levers_are_correlated_over_tasks_that_both_can_measure() -> None:
         assert correlations == pytest.approx(expected, abs=0.005)
 
 
+@cache
+def from_short_trials(name: str) -> tuple[Response, Response, dict[str, Choice]]:
+    """The fits of the short and the full trials, and what the short ones choose for every goal."""
+    study = committed(name)
+    assert study.cheap is not None
+    short, full = fit_response(study.cheap), fit_response(study.trials)
+    return short, full, {goal: choose_weights(short, goal) for goal in ("mean", *short.counted)}
+
+
+def by_the_full_trials(full: Response, choice: Choice) -> dict[str, float]:
+    """Predicted change of every score with chosen weights."""
+    z = doublings(np.array(list(choice.weights.values())))
+    return dict(zip(full.scored, full.changes(z).tolist(), strict=True))
+
+
 def test_short_trials_promise_more_than_their_weights_gain() -> None:
-    """What `Response.fraction_sentence` says, by the fit of the trials on all data."""
+    """What `Response.fraction_sentence` and docs/steer.md say."""
     promised, gained = [], []
-    for name in ("pocket", "skewed"):
-        study = committed(name)
-        short, full = fit_response(study.cheap), fit_response(study.trials)
-        for goal in ("mean", *short.counted):
-            choice = choose_weights(short, goal)
-            z = doublings(np.array(list(choice.weights.values())))
-            changes_by_task = dict(zip(full.scored, full.changes(z), strict=True))
-            gain = np.mean([changes_by_task[task] for task in measures.names_of(goal, full)])
+    for name, of_mean in (("pocket", (3.05, -0.05)), ("skewed", (5.58, -0.18))):
+        _, full, choices = from_short_trials(name)
+        for goal, choice in choices.items():
+            changes = by_the_full_trials(full, choice)
+            gain = np.mean([changes[task] for task in measures.names_of(goal, full)])
             if goal == "mean":
-                assert gain < 0
-                assert choice.gain.value > 3
+                assert (choice.gain.value, gain) == pytest.approx(of_mean, abs=0.01)
                 continue
             promised.append(choice.gain.value)
             gained.append(gain)
@@ -213,6 +233,22 @@ def test_short_trials_promise_more_than_their_weights_gain() -> None:
     assert 1 / 7 < sum(gained) / sum(promised) < 1 / 5
     assert (min(promised), max(promised)) == pytest.approx((2.5, 15.4), abs=0.1)
     assert (min(gained), max(gained)) == pytest.approx((-0.4, 4.2), abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "lowest"),
+    [("pocket", {"grounding": -1.1}), ("skewed", {"relation": -3.9, "grounding": -2.4})],
+)
+def test_only_tasks_that_short_trials_cannot_measure_fall_below_the_floor(
+    name: str, lowest: dict[str, float]
+) -> None:
+    """They are not guarded, as docs/steer.md says."""
+    short, full, choices = from_short_trials(name)
+    changes = [by_the_full_trials(full, choice) for choice in choices.values()]
+    worst = {task: min(row[task] for row in changes) for task in full.scored}
+    below = {task: low for task, low in worst.items() if low < -1}
+    assert set(below) == set(short.unmeasurable)
+    assert below == pytest.approx(lowest, abs=0.05)
 
 
 def test_tables_are_read_as_they_were_written_and_reported(

@@ -1,11 +1,12 @@
 """The guard against meaningless weights: which denominators of Eq. 3 and 9 are more than noise, and
 what happens if not.
 
-The rule. A contribution to a task whose own gain may be zero is not a number: the column of the
-task is left out of every outward mean, and its inward part takes the mean weight, 1. A difficulty
-whose denominator may be zero, or whose score may be no better than a constant answer, is not a
-number either: the intra part of that task takes the mean weight, 1. The softmax of each part runs
-over the remaining tasks.
+- Contributions to a task (Eq. 3) are not identified if its own gain may be zero. Its column is left
+  out of every outward mean, and its inward part is the mean weight, 1.
+- The difficulty of a task (Eq. 9) is not identified if its score may be zero, or no better than a
+  constant answer. Its intra part is the mean weight, 1.
+
+The softmax of each part runs over the remaining tasks.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SPOILS_SCORE = ("no_score", "constant_answer")  # kinds of flags that concern Eq
 
 @dataclass(frozen=True)
 class Flag:
-    """One thing that a reader must know before trusting a number.
+    """A reason not to trust a number of a task.
 
     Attributes:
         task: the task it concerns.

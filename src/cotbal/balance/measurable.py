@@ -1,6 +1,4 @@
-"""Is there enough to rest weights on? Below a share of identified units the answer is to keep equal
-weights.
-"""
+"""Whether enough units are identified for weights other than 1."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ def identified_shares(measures: Measures) -> dict[str, float]:
 
 
 def is_measurable(measures: Measures, least: float) -> bool:
-    """Whether both shares reach `least`; a single unit has nothing to be measured."""
+    """Whether both shares reach `least`; always for a single unit, whose weight is 1."""
     if len(measures.difficulty) == 1:
         return True
     return min(identified_shares(measures).values()) >= least

@@ -1,5 +1,5 @@
 """Receivers that are not identified: an outward mean (Eq. 4) over the others is a mean over a
-sample of the receivers, and its interval has to hold that.
+sample of the receivers, and its interval has to hold that. Eq. N3.
 
 The mean over `m` of `M` receivers differs from the mean over all of them with variance
 `s^2 / m * (1 - m / M)`, where `s^2` is the variance of a giver's contributions between receivers
@@ -52,7 +52,7 @@ def with_missing_receivers(
 def _between_receivers(others: Float[np.ndarray, "giver receiver"]) -> tuple[float, int]:
     """Variance of contributions between the receivers of a giver, and its degrees of freedom.
 
-    With one receiver left there is none; then the spread between givers has to stand for it.
+    With one receiver left there is no variance between receivers; that between givers is used.
     """
     means = nan_mean(others)
     centred = others - means[:, None]

@@ -59,7 +59,7 @@ def needs(
     seeds: int,
 ) -> tuple[Need, ...]:
     """Evidence that the weight of each unit needs for a 95 % interval without 1; nothing where the
-    noise of training is not known, since more samples alone would then promise too much.
+    noise of training is not known, since the number of samples would then be too small.
 
     Variances fall in proportion to the number of samples and of seeds.
 

@@ -1,16 +1,17 @@
-"""The noise of training: how far a score moves with another training seed.
+"""The noise of training: how far a score moves with another training seed. Eq. N1 and N2.
 
 Runs that were trained more than once show it: the mini probe and its replicates, or whole sets of
-probes. Nine whole sets of probes on `pocket` (docs/intervals.md) say how to read a few replicates:
+probes. Whole sets of probes on `pocket` show how to use a few replicates (nine at the size of the
+demo, the first five at the size `study`; docs/intervals.md has the figures of all eight):
 
 - The noise of different runs of a seed, and of different tasks of a run, is independent.
-- As a share of the task's own score it is much the same for all tasks, so that few degrees of
+- As a share of the task's largest score it is much the same for all tasks. So the few degrees of
   freedom per task are pooled: the common variance counts like `PRIOR_FREEDOM` further ones.
 - It differs from cell to cell of the score matrix. Over cells, errors look like Student's t with
   `CELL_FREEDOM` degrees of freedom rather than like the normal distribution.
-- Runs on more data scatter more than the mini probe, most of all on the task that they saw in full:
-  1.6 times at the size of the demo and 2.6 times at the size `study` (five sets), on other tasks
-  1.2 and 1.7 times. `OWN` and `CROSS` lie between, for runs that were trained once.
+- Runs on more data scatter more than the mini probe. On the task that they saw in full: 1.6 times
+  (demo) and 2.6 times (`study`). On other tasks: 1.2 and 1.7 times. `OWN` and `CROSS`, for runs
+  that were trained once, lie between.
 """
 
 from __future__ import annotations

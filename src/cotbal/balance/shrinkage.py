@@ -1,7 +1,7 @@
-"""Contributions pulled toward their mean by their own noise: empirical Bayes (Morris 1983), not
-part of the paper.
+"""Contributions pulled toward their mean by their own noise: empirical Bayes (Morris 1983), Eq. N4,
+not part of the paper.
 
-A contribution with a small denominator is noisy, and the softmax takes its noise at full strength.
+A contribution with a small denominator is noisy, and the softmax passes all of this noise on.
 With `C` the contributions between different units, `v` their sampling variances and `t` the
 variance of the true values, the best linear estimate of a true value is `m + t / (t + v) (C - m)`.
 """

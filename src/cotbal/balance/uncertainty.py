@@ -36,8 +36,7 @@ def resample_scores(
         return center
     generator = np.random.default_rng([seed, zlib.crc32(b"seeds")])
     moves = seed_moves(seeds, resamples, generator)
-    # The scores as measured: their spread over seeds already holds each seed's luck with the
-    # samples.
+    # The scores as measured: their spread over seeds already holds the sampling error of each seed.
     measured = np.stack([matrix.values for matrix in matrices])
     return center + np.einsum("rs,sij->rij", moves, measured)
 
@@ -45,11 +44,11 @@ def resample_scores(
 def seed_moves(
     seeds: int, resamples: int, generator: np.random.Generator
 ) -> Float[np.ndarray, "resample seed"]:
-    """Coefficients `m` so that `mean + sum_s m_s P_s` is a draw of where the mean over all seeds
-    may lie.
+    """Coefficients `m` such that `mean + sum_s m_s P_s` is a draw of the mean over all possible
+    seeds, Eq. N5.
 
     For normal noise of independent seeds that is Student's t with `seeds - 1` degrees of freedom
-    around the mean, as in the t-interval: few seeds give honestly wide intervals. One draw moves
+    around the mean, as in the t-interval, so few seeds give wide intervals. One draw moves
     all cells of the score matrix together.
     """
     freedom = seeds - 1

@@ -31,8 +31,8 @@ def ablate(
     study: StudyOptions,
     job: JobOptions,
 ) -> None:
-    """The paper's Table 5: parts of the weights alone, temperatures, real and precise
-    difficulty.
+    """Train the ablation of the paper's Table 5: parts of the weights alone, temperatures, real and
+    precise difficulty.
     """
     from cotbal.jobs.compare import plan_ablation
 

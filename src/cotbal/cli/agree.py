@@ -16,14 +16,18 @@ if TYPE_CHECKING:
 
 
 def agree(
-    first: Annotated[Path, typer.Argument(help="Run directory of the paper's form.")],
+    first: Annotated[
+        Path, typer.Argument(help="Run directory, such as one with the probes of the paper.")
+    ],
     second: Annotated[
         Path,
-        typer.Argument(help="Run directory with other probes: smaller portions, LoRA, seeds, ..."),
+        typer.Argument(
+            help="Run directory with other probes: smaller portions, LoRA, another seed."
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Do the weights of two run directories agree? Rank correlation and differences, with
+    """Compare the weights of two run directories: rank correlation and differences, with
     intervals.
     """
     from cotbal.jobs import weigh

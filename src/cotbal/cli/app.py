@@ -81,9 +81,10 @@ app = typer.Typer(
     name="cotbal",
     cls=_Program,
     help=(
-        "Balance the tasks of a vision-language fine-tuning mixture: measure how tasks help each"
-        " other and how hard they are, and turn that into one weight per task, with"
-        " intervals.\n\nStart with `cotbal demo`, or `cotbal init` for a recipe of your own."
+        "Weights for the tasks of a vision-language fine-tuning mixture: measure what tasks do to"
+        " each other, and get one weight per task, with intervals.\n\nStart with `cotbal demo`, or"
+        " with `cotbal init` for a recipe of your own. For a goal (more of some tasks), use `cotbal"
+        " response`, then `cotbal steer`."
     ),
     no_args_is_help=True,
     rich_markup_mode="markdown",

@@ -8,7 +8,7 @@ from cotbal.cli.options import RunDirectory
 def cancel(run_directory: RunDirectory) -> None:
     """Stop all work on a run directory: the commands that work there, and its jobs in any queue.
 
-    Finished runs and checkpoints are kept; a command that was stopped resumes with them.
+    Finished runs and checkpoints are kept; rerun the command to resume.
     """
     from cotbal.jobs import queue
     from cotbal.jobs.rundir import RunDir

@@ -34,9 +34,9 @@ def check(
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Look through a mixture: records, images, splits, sizes, valid tokens.
+    """Check the data of a mixture: records, images, splits, sizes, valid tokens.
 
-    Lists every problem, not only the first, and exits with 2 if there is one.
+    Lists every error, not only the first, and exits with 2 if there is one.
     """
     from cotbal.data.batches.lengths import open_meter
     from cotbal.data.checks.check import check_mixture

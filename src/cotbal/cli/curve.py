@@ -27,8 +27,8 @@ def curve(
     study: StudyOptions,
     job: Annotated[JobOptions, Without("keep_checkpoints")],
 ) -> None:
-    """The paper's Fig. 1b: validation score of every task against the fraction of its training
-    data, with equal weights.
+    """Measure the paper's Fig. 1b: validation score of every task against the fraction of its
+    training data, with equal weights.
     """
     from cotbal.jobs.curve import fractions_of, plan_curve, run_curve
     from cotbal.report import write_curve, write_report

@@ -19,7 +19,7 @@ def demo(
     on: On = "processes",
     workers: Workers = None,
 ) -> None:
-    """The whole job on the embedded benchmark `pocket`, equal weights and CoTBal side by side."""
+    """Run the whole job on the embedded benchmark `pocket`, with equal weights and CoTBal."""
     from cotbal.benchmarks import pocket
 
     print("Drawing the images of the benchmark `pocket` ...", flush=True)

@@ -28,11 +28,11 @@ def export(
         Path | None, typer.Option("--run", help="Run directory; `runs/<recipe name>` by default.")
     ] = None,
 ) -> None:
-    """Rows, configuration and command for another trainer, with the weights in a form that it
-    supports; no torch needed.
+    """Write rows, configuration and command for another trainer, with the weights in a form that it
+    supports. Needs no torch.
 
-    HOW_TO_RUN.md in the new directory explains how exactly it applies them, and what is not
-    exported (docs/exports.md).
+    HOW_TO_RUN.md in the new directory explains how that trainer applies them, how exactly, and what
+    is not exported (docs/exports.md).
     """
     from cotbal.export import HOW_TO_RUN, Order
     from cotbal.export import export as export_to

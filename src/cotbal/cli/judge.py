@@ -100,9 +100,12 @@ class CostOptions:
         float | None, typer.Option(min=0, help="US dollars per million tokens written.")
     ] = None
     max_usd: Annotated[
-        float | None, typer.Option(min=0, help="Cap on all that is spent here; needs both prices.")
+        float | None,
+        typer.Option(min=0, help="Cap on the total cost in this directory; needs both prices."),
     ] = None
-    no_cap: Annotated[bool, typer.Option("--no-cap", help="Request without a cap.")] = False
+    no_cap: Annotated[
+        bool, typer.Option("--no-cap", help="Send requests without a cap on cost.")
+    ] = False
 
     def prices(self) -> Prices:
         """Both prices, or zeros. Raises CotbalError where one is missing."""
@@ -170,7 +173,7 @@ def judge(
     change_judge: Annotated[
         bool,
         typer.Option(
-            "--change-judge", help="Have everything judged again, by another judge than before."
+            "--change-judge", help="Judge everything again, with another judge than before."
         ),
     ] = False,
     dry_run: Annotated[

@@ -30,8 +30,8 @@ Ratios = Annotated[
     typer.Option(
         "--ratios",
         help=(
-            "File of weights, such as that of `cotbal steer`, to sample the tasks by in place of"
-            " weights on the loss."
+            "File of weights, such as that of `cotbal steer`: sample the tasks in proportion to"
+            " them instead of weighting the loss."
         ),
     ),
 ]
@@ -96,8 +96,8 @@ class JobOptions:
         typer.Option(
             "--report-to",
             help=(
-                "Send losses and weights to tensorboard, wandb or trackio while runs train; give it"
-                " twice for two."
+                "Send losses and weights to tensorboard, wandb or trackio while runs train; repeat"
+                " the option for several."
             ),
         ),
     ] = None

@@ -31,8 +31,8 @@ def overall(
     ] = "STL",
     as_json: AsJson = False,
 ) -> None:
-    """Improvement and error over a baseline (Eq. 12-14) from any table of results, published ones
-    too.
+    """Compute improvement and error over a baseline (Eq. 12-14) from a table of results, such as a
+    published one.
     """
     from cotbal.balance import improvement
     from cotbal.scores.results import read_results

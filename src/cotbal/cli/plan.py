@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 def plan(
     source: RecipeArguments,
     out: Out = None,
-    weighting: Annotated[list[str], typer.Option(help="Final trainings to plan.")] = ["cotbal"],  # noqa: B006
+    weighting: Annotated[list[str], typer.Option(help="Methods of final models.")] = ["cotbal"],  # noqa: B006
     ratios: Ratios = None,
     suggest_mini: Annotated[
         bool,
         typer.Option(
-            "--suggest-mini", help="Read the size of a mini off the losses of a training so far."
+            "--suggest-mini", help="Suggest the size of a mini from the loss curves so far."
         ),
     ] = False,
     next_step: Annotated[
@@ -37,12 +37,14 @@ def plan(
         typer.Option(
             "--next",
             help="From the scores so far: what one more replicate, one more seed, larger minis or"
-            " more validation samples would cost, and how much each would narrow the weights.",
+            " more validation samples would cost, and how much each would narrow the intervals.",
         ),
     ] = False,
     gpus: Annotated[
         int | None,
-        typer.Option("--gpus", min=1, help="Also predict how long the runs take on so many GPUs."),
+        typer.Option(
+            "--gpus", min=1, help="Also predict the time of all runs on this number of GPUs."
+        ),
     ] = None,
     trials: Annotated[
         bool, typer.Option("--trials", help="Plan the trials of `cotbal response` instead.")

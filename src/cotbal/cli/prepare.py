@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cotbal.benchmarks.releases.writing import SplitSummary
 
 Directory = Annotated[Path, typer.Argument(help="Where to build it.")]
-Tasks = Annotated[str | None, typer.Option(help="Names of tasks, by commas; all by default.")]
+Tasks = Annotated[str | None, typer.Option(help="Tasks, separated by commas; all by default.")]
 Missing = Annotated[
     str, typer.Option(help="What happens to a record without its image: error, drop or keep.")
 ]
@@ -39,13 +39,13 @@ class ReleaseOptions:
     """What every benchmark from public releases can be built with."""
 
     raw: Annotated[
-        Path, typer.Argument(help="Where the downloaded releases lie, see docs/benchmarks.md.")
+        Path, typer.Argument(help="Folder of the downloaded releases, see docs/benchmarks.md.")
     ]
     out: Directory
     tasks: Tasks = None
     images: Annotated[
         Path | None,
-        typer.Option(help="Where the images lie, in LLaVA's layout; RAW/images by default."),
+        typer.Option(help="Folder of the images, in LLaVA's layout; RAW/images by default."),
     ] = None
     on_missing_image: Missing = "error"
     model: Annotated[str, typer.Option(help="Size of LLaVA-1.5 in the recipe: 7b or 13b.")] = "7b"
@@ -61,7 +61,7 @@ class ReleaseOptions:
     ] = None
     ignore_keys: Annotated[
         str,
-        typer.Option(help="Unknown keys of a release that you know to be harmless, by commas."),
+        typer.Option(help="Unknown keys of a release to ignore, separated by commas."),
     ] = ""
     seed: Seed = 0
 
@@ -101,8 +101,8 @@ def pocket(
         ),
     ] = "equal",
 ) -> None:
-    """The embedded benchmark: eight small tasks on composed images, and a pretrained base of a
-    million parameters.
+    """The embedded benchmark: seven small visual tasks and text-only chat on drawn images, with a
+    pretrained model of 1.5 million parameters.
     """
     from cotbal.benchmarks.pocket import prepare
 
@@ -133,13 +133,13 @@ def stamps_base(directory: Directory) -> None:
 def academic(
     release: ReleaseOptions,
     capitalize: Annotated[
-        bool, typer.Option(help="Let short answers begin with a capital, as LLaVA-1.5 does.")
+        bool, typer.Option(help="Capitalize short answers, as LLaVA-1.5 does.")
     ] = True,
     pad_boxes: Annotated[
-        bool, typer.Option(help="Boxes in parts of the square that an image is padded to.")
+        bool, typer.Option(help="Boxes as fractions of the square that an image is padded to.")
     ] = True,
     box_decimals: Annotated[
-        int, typer.Option(min=1, max=4, help="Digits behind the point of a box.")
+        int, typer.Option(min=1, max=4, help="Decimals of box coordinates.")
     ] = 2,
     drop_eval_images: Annotated[
         bool,
@@ -207,15 +207,15 @@ def custom(
     out: Directory,
     tasks: Tasks = None,
     images: Annotated[
-        Path | None, typer.Option(help="Where the images lie; RAW/images by default.")
+        Path | None, typer.Option(help="Folder of the images; RAW/images by default.")
     ] = None,
     on_missing_image: Missing = "error",
     validation: Annotated[
-        float, typer.Option(min=0, help="Held out: a share below 1, or a number of records.")
+        float, typer.Option(min=0, help="Held-out records: a fraction below 1, or a number.")
     ] = 0.05,
     test: Annotated[float, typer.Option(min=0, help="The same for test; 0 for none.")] = 0.05,
     metric: Annotated[
-        str, typer.Option(help="TASK=METRIC, by commas; others are chosen by the answers.")
+        str, typer.Option(help="TASK=METRIC, separated by commas; others follow from the answers.")
     ] = "",
     question: Annotated[
         str | None, typer.Option(help="Key of the question, in rows without conversations.")

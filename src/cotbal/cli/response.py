@@ -21,26 +21,26 @@ def response(
     runs: Annotated[
         int | None,
         typer.Option(
-            help="Trials, an even number; by default as many as separate all effects: 16 for 4 to 7"
+            help="Number of trials, even; by default as many as separate all effects: 16 for 4 to 7"
             " tasks, 24 for 8 to 11."
         ),
     ] = None,
     step: Annotated[
         float | None,
-        typer.Option(help="Doublings by which weights go up and down; 0.75 by default."),
+        typer.Option(help="Doublings by which weights are raised and lowered; 0.75 by default."),
     ] = None,
     seeds: Annotated[
         str | None,
         typer.Option(
-            help="Training seeds, separated by commas, which take pairs of trials in turn; by"
+            help="Training seeds, separated by commas, used by the pairs of trials in turn; by"
             " default that of the recipe and the next."
         ),
     ] = None,
     fraction: Annotated[
         str | None,
         typer.Option(
-            help="Share of every task's training records that a trial sees, such as 1/4; by default"
-            " all trials together cost 2.5 final runs."
+            help="Fraction of every task's training records that a trial sees, such as 1/4; 1 for"
+            " all. By default, all trials together cost 2.5 final runs."
         ),
     ] = None,
     lever: Annotated[

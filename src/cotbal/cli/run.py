@@ -17,13 +17,13 @@ from cotbal.cli.train import show_final
 def run(
     source: RecipeArguments,
     weighting: Annotated[
-        list[str], typer.Option(help="Final trainings; give it twice to compare two.")
+        list[str], typer.Option(help="Method of a final training; repeat the option for several.")
     ] = ["cotbal"],  # noqa: B006
     out: Out = None,
     *,
     job: JobOptions,
 ) -> None:
-    """The whole job: probes (of `steer`: trials), weights, final training, report. Rerun it to
+    """Run the whole job: probes (for `steer`: trials), weights, final training, report. Rerun it to
     resume.
     """
     run_all(source, weighting, out, job)

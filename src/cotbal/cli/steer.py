@@ -48,8 +48,8 @@ def steer(
         list[str] | None,
         typer.Option(
             help=(
-                "Largest loss of the tasks that the goal does not name, such as -1%, or of one"
-                " task: `<task>=-0.5%`; none guards nothing. -1% by default."
+                "Largest accepted loss of the tasks that the goal does not name, such as -1%"
+                " (default), or of one task: `<task>=-0.5%`; none guards nothing."
             )
         ),
     ] = None,
@@ -66,8 +66,8 @@ def steer(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Weights for a goal from the trials of a run directory, or from a table of trials, with
-    guardrails for the other tasks; trains nothing.
+    """Choose weights for a goal from the trials of a run directory, or from a table of trials, with
+    guardrails for the other tasks. Trains nothing.
     """
     from cotbal.jobs.rundir import RunDir
     from cotbal.jobs.steering import steer as steer_run

@@ -20,21 +20,21 @@ def submission(
         ),
     ],
     raw: Annotated[
-        Path, typer.Option(help="Where vqav2/ lies, with both files of questions of test2015.")
+        Path, typer.Option(help="Folder that holds vqav2/ with both files of test2015 questions.")
     ],
     images: Annotated[
-        Path | None, typer.Option(help="Where coco/test2015 lies; RAW/images by default.")
+        Path | None, typer.Option(help="Folder that holds coco/test2015; RAW/images by default.")
     ] = None,
     task: Annotated[str, typer.Option(help="Name of VQAv2 in the recipe.")] = "VQAv2",
     *,
     job: Annotated[JobOptions, Without("report_to", "keep_checkpoints")],
     ignore_keys: Annotated[
-        str, typer.Option(help="Unknown keys of the questions that you know to be harmless.")
+        str, typer.Option(help="Unknown keys of the questions to ignore, separated by commas.")
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """VQAv2 test-dev (Tables 1 and 12): answers for the server of the challenge, which alone can
-    score them.
+    """Answer VQAv2 test-dev (Tables 1 and 12), in a file for the server of the challenge, which
+    alone can score it.
     """
     from cotbal.benchmarks.academic.vqav2_server import read_questions
     from cotbal.benchmarks.submission.command import plan_submission, run_submission

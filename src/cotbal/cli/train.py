@@ -49,7 +49,7 @@ def train(
     *,
     job: Annotated[JobOptions, Without("keep_checkpoints")],
 ) -> None:
-    """The final training with one weighting, scored on the test splits."""
+    """Train the final model with one method, and score it on the test splits."""
     from cotbal.jobs import pipeline
     from cotbal.jobs.runs import FIXED
     from cotbal.scores.weights_file import read_weights

@@ -50,7 +50,7 @@ def weights(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Weights from a table of validation scores; no recipe and no torch needed."""
+    """Compute weights from a table of validation scores. Needs no recipe and no torch."""
     from cotbal.balance import Settings
     from cotbal.balance import balance as weigh
     from cotbal.scores.matrix import mean_matrix, read_scores

@@ -32,7 +32,9 @@ class ModelOptions:
         ),
     ] = False
     dtype: Annotated[str, typer.Option(help="Data type of the weights.")] = "bfloat16"
-    device: Annotated[str | None, typer.Option(help="cuda:0, or cpu where there is no GPU.")] = None
+    device: Annotated[
+        str | None, typer.Option(help="Device, such as cuda:0; cpu by default without a GPU.")
+    ] = None
     limit: Annotated[
         int | None, typer.Option(min=1, help="Questions per task, for a first try.")
     ] = None
@@ -74,8 +76,8 @@ def zeroshot(
     job: Annotated[JobOptions, Without("report_to", "address", "keep_checkpoints")],
     as_json: AsJson = False,
 ) -> None:
-    """The eight zero-shot columns of the paper's Table 2, through lmms-eval; improvement against EW
-    (Eq. 12, 13).
+    """Evaluate models on the eight zero-shot columns of the paper's Table 2, through lmms-eval, and
+    compute their improvement against EW (Eq. 12, 13).
     """
     from cotbal.benchmarks.zeroshot import command, study
     from cotbal.benchmarks.zeroshot.columns import columns_named

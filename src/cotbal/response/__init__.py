@@ -1,4 +1,7 @@
-"""Effect of weights on scores: which weights to try, what they do, which to choose for a goal."""
+"""Effect of weights on scores: which weights to try, what they do, which to choose for a goal.
+
+Every equation (R1 to R15) is in docs/equations.md; docstrings refer to its number.
+"""
 
 from __future__ import annotations
 

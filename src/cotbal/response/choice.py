@@ -32,7 +32,7 @@ class Guard:
 
 @dataclass(frozen=True)
 class Promise:
-    """What the best guarded weights are predicted to do for the goal, in % as `Choice.gain`.
+    """The predicted gain of the best guarded weights for the goal, in % as `Choice.gain`.
 
     Attributes:
         gain: at least 0, since equal weights are guarded.
@@ -55,7 +55,7 @@ class Choice:
     Attributes:
         goal: `mean`, `worst` or task names separated by commas, in the order of the scores.
         weights: of every task, mean 1.
-        best: promise of the best guarded weights; if it does not count, all weights are 1.
+        best: predicted gain of the best guarded weights; if it does not count, all weights are 1.
         gain: predicted change of the goal with these weights, in % of the scores at equal weights;
             of `worst` that of the task with the smallest, or of the lowest score in % of
             single-task scores.
@@ -88,7 +88,7 @@ class Choice:
 
     @property
     def keep_equal(self) -> bool:
-        """Whether the best guarded weights promise too little; the weights are then all 1."""
+        """Whether the best guarded weights gain too little; the weights are then all 1."""
         return not self.best.counts
 
     @property
@@ -102,9 +102,9 @@ class Choice:
         lever = "sampling ratios" if self.by_ratios else "weights"
         if self.keep_equal:
             return (
-                f"Keep equal {lever}: the best guarded {lever} promise to raise {self._goal_words}"
-                f" by {self.best.gain:.2f} %, which is not more than one standard error"
-                f" ({self.best.error:.2f} %)."
+                f"Keep equal {lever}: the best guarded {lever} are predicted to raise"
+                f" {self._goal_words} by {self.best.gain:.2f} %, which is not more than one"
+                f" standard error ({self.best.error:.2f} %)."
             )
         gain = self.gain
         return (

@@ -1,4 +1,4 @@
-"""Choose weights for a goal: maximise its predicted change, with a guardrail for other tasks."""
+"""Choose weights for a goal, Eq. R12: maximise its predicted change, with guardrails for others."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ def choose_weights(
     margin: float = MARGIN,
     single_task: Mapping[str, float] | None = None,
 ) -> Choice:
-    """The weights with the best predicted goal among those that keep every guardrail.
+    """The weights with the best predicted goal among those that keep every guardrail, Eq. R12.
 
     A guarded task's predicted change minus `margin` standard errors stays at or above its floor;
-    equal weights always do. If these weights do not promise a gain of more than one standard error,
-    equal weights are kept; smaller steps are not tried.
+    equal weights always do. If the predicted gain is at most one standard error, equal weights are
+    kept; smaller steps are not tried.
 
     Args:
         response: from `fit_response`.
@@ -100,7 +100,7 @@ def choose_weights(
             and as much data as the trials; tasks without one do not count in `worst`.
 
     Raises:
-        CotbalError: `unknown-task`, `not-measurable` (a goal that is luck at this size),
+        CotbalError: `unknown-task`, `not-measurable` (a goal whose scores are mostly noise),
             `infeasible-floor` (above 0), `not-positive` (max_step, margin).
     """
     alone = dict(single_task or {}) if goal == WORST else {}
@@ -264,14 +264,14 @@ def _gain(problem: Problem, z: PerTask) -> Interval:
 
 
 def _choice(problem: Problem, z: PerTask, promise: Promise) -> Choice:
-    """What the weights at `z` do; `promise` is that of the best guarded ones."""
+    """Predictions at `z`; `promise` is the gain of the best guarded weights."""
     response = problem.response
     weights = weights_at(z).tolist()
     guards = {}
     for score, floor in problem.floors.items():
         task = response.scored[score]
         guards[task] = Guard(task, floor, problem.bound(z, score))
-    luck = response.unmeasurable
+    reasons = response.unmeasurable
     return Choice(
         goal=problem.goal,
         weights=dict(zip(response.tasks, weights, strict=True)),
@@ -279,8 +279,8 @@ def _choice(problem: Problem, z: PerTask, promise: Promise) -> Choice:
         gain=_gain(problem, z),
         changes={task: response.prediction(z, task) for task in response.scored},
         guards=tuple(guards.values()),
-        unguarded={task: reason for task, reason in luck.items() if task not in guards},
-        uncertain={task: reason for task, reason in luck.items() if task in guards},
+        unguarded={task: reason for task, reason in reasons.items() if task not in guards},
+        uncertain={task: reason for task, reason in reasons.items() if task in guards},
         headroom=headroom(response, problem.max_step),
         max_step=problem.max_step,
         warnings=tuple(_warnings(problem, z)),

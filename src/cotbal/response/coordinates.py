@@ -1,4 +1,4 @@
-"""Where a trial is: doublings of every weight."""
+"""Coordinates of a trial: the doublings of its weights, Eq. R1."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Point = Float[np.ndarray, "*trial task"]
 
 
 def doublings(weights: Point) -> Point:
-    """`log2` of positive weights with mean 0, since only the ratios of weights matter."""
+    """`log2` of positive weights with mean 0, Eq. R1, since only the ratios of weights matter."""
     logs = np.log2(weights)
     return logs - logs.mean(axis=-1, keepdims=True)
 
@@ -25,7 +25,7 @@ def weights_at(z: PerTask) -> PerTask:
 
 
 def undetermined(slopes: Features, smallest: float = 1e-15) -> PerTask:
-    """How much of each weight's effect trials leave open: 0 if they determine it, at most 1.
+    """How much of each weight's effect the trials do not determine: 0 (determined) to 1.
 
     Args:
         slopes: coordinates of every trial in the basis of `directions`.

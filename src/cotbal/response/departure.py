@@ -1,9 +1,13 @@
-"""How far weights are from equal ones, as the curvature of every score counts it.
+"""How far weights are from equal ones, as the curvature of every score counts it: Eq. R3 to R5.
 
-A change of weights costs every score something, whatever its direction. It does so in two ways: all
-scores suffer when any weights differ, and a score gains less from more of its own weight than it
-loses from less of it. A `Departure` counts both, in shares that trials in which some weights rest
-tell apart; those of a design with two levels say only what they cost together.
+A change of weights costs every score something, whatever its direction, for two reasons:
+
+- all scores suffer when any weights differ (Eq. R3);
+- a score gains less from more of its own weight than it loses from less of it (Eq. R4).
+
+A `Departure` is the weighted sum of both (Eq. R5). Trials that change some weights and leave others
+as they are separate the two. In a two-level design all weights change at once, so it shows mostly
+their sum.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ Hessians = Float[np.ndarray, "score task task"]
 
 
 def joint_departure(z: Point) -> Float[np.ndarray, "*trial"]:
-    """Distance of all weights from equal ones: `T / ln 2 (log2 mean 2^z + log2 mean 2^-z)`.
+    """Distance of all weights from equal ones, Eq. R3: `T / ln 2 (log2 mean 2^z + log2 mean 2^-z)`.
 
     It is `|z|^2` near 0, even and convex, and grows linearly far away, where a square would
     predict absurd losses: on 512 mixtures between the corners of a simplex it predicts better than
@@ -61,8 +65,10 @@ def _shares(z: Point) -> Point:
 
 
 def single_departures(z: Point) -> Point:
-    """For every weight, what `joint_departure` is where half of the weights are as far up as it and
-    the others as far down: `2 T / ln 2 log2 cosh(z ln 2)`, which is `T z^2` near 0.
+    """Distance of every weight from an equal one, Eq. R4: `2 T / ln 2 log2 cosh(z ln 2)`.
+
+    It is `T z^2` near 0. It equals `joint_departure` at weights of which half are raised by `z`
+    and the others lowered by `z`.
     """
     both = np.logaddexp2(z, -z) - 1
     return 2 * z.shape[-1] / LN2 * both
@@ -80,8 +86,8 @@ def single_curves(z: PerTask) -> PerTask:
 
 @dataclass(frozen=True)
 class Departure:
-    """The departure of every score: `(1 - share)` times that of all weights, plus `share` times
-    that of its own weight. A score without a weight of its own has that of all weights.
+    """The departure of every score, Eq. R5: `(1 - share)` times that of all weights, plus `share`
+    times that of its own weight. A score without a weight of its own has that of all weights.
 
     Attributes:
         is_own: 1 where the task's weight is the score's own.

@@ -1,9 +1,11 @@
 """Which weights to try: balanced two-level designs, each trial with its mirror image.
 
-The rows of a Hadamard matrix (Plackett and Burman 1946) say for every trial which weights are up
-and which are down by a step. Half the difference of a trial and its mirror image, trained with the
-same seed, is free of the level of the seed, of the curvature and of every product of two weights;
-half their sum, against trials with equal weights, is the curvature.
+The rows of a Hadamard matrix (Plackett and Burman 1946) define for every trial which weights are
+raised and which are lowered by a step. A trial and its mirror image have the same seed:
+
+- half their difference is free of the level of the seed, of the curvature and of every product of
+  two weights, so it measures the slopes;
+- half their sum, compared with trials with equal weights, measures the curvature.
 """
 
 from __future__ import annotations
@@ -35,9 +37,9 @@ class Design:
 
     Attributes:
         tasks: names, in the order of the columns.
-        signs: 1 where a weight is up, -1 where it is down, all 0 with equal weights.
+        signs: 1 where a weight is raised, -1 where it is lowered, all 0 with equal weights.
         seeds: training seed of every trial.
-        step: doublings between an equal weight and one that is up.
+        step: doublings by which a weight is raised or lowered.
     """
 
     tasks: tuple[str, ...]
@@ -96,8 +98,9 @@ class Design:
         return errors
 
     def detectable(self, noise: float) -> PerTask:
-        """Smallest slope per doubling that a 95 % interval excludes from 0 with probability 0.8, in
-        the unit of `noise`, the standard deviation of one run; NaN where nothing can be said.
+        """Smallest slope per doubling that a 95 % interval excludes from 0 with probability 0.8,
+        Eq. R11, in the unit of `noise`, the standard deviation of one run; NaN without residual
+        degrees of freedom.
         """
         if self.freedom < 1:
             return np.full(len(self.tasks), np.nan)
@@ -135,11 +138,11 @@ def two_level_design(
 
     Args:
         tasks: names of 2 to 40 tasks.
-        runs: an even number of trials; twice the order of a Hadamard matrix with a column per task
-            by default: 16 for up to 7 tasks, 24 for 11, 32 for 15, 40 for 19, 88 for 40. With
+        runs: an even number of trials. The default is twice the smallest multiple of 4 above the
+            number of tasks: 8 for 2 or 3 tasks, 16 for 4 to 7, 24 for 8 to 11, 88 for 40. With
             fewer than `2 T` runs, effects are aliased.
-        step: doublings up and down, positive.
-        seeds: training seeds, which take pairs in turn.
+        step: doublings by which weights are raised and lowered, positive.
+        seeds: training seeds, used by the pairs in turn.
 
     Raises:
         CotbalError: `invalid-design`.

@@ -1,8 +1,9 @@
 """From trials to the response: what every weight does to every score, with noise and curvature.
 
-The relative change of a score against equal weights is `b . z + k D(z)`, with `z` the doublings of
-the weights and `D` their departure from equal weights (`cotbal.response.departure`). Trials of one
-training seed share a level.
+The model is Eq. R2: the relative change of a score against equal weights is `b . z + k D(z)`, with
+`z` the doublings of the weights and `D` their departure from equal weights. Trials of one training
+seed share a level. The steps of the fit: share of the own weight (R8), noise (R7), least squares
+(R6), shrinkage (R9), check on left-out trials (R14).
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ SMALLEST = 0.01  # relative to the largest, below which a direction was not trie
 def fit_response(trials: Trials, curvature: Curvature = "task") -> Response:
     """Estimate the effect of every weight on every score.
 
-    Slopes are least squares with t intervals. The shrunk effects that choices rest on are empirical
-    Bayes (`cotbal.response.prior`). The noise of a run is moderated over tasks (Smyth 2004).
+    Slopes are least squares with t intervals (Eq. R6). Choices use shrunk effects (empirical Bayes,
+    Eq. R9). The noise of a run is moderated over tasks (Eq. R7).
 
     Args:
         trials: at least one more than there are tasks, seeds and a curvature; with weights that
@@ -57,9 +58,9 @@ def fit_response(trials: Trials, curvature: Curvature = "task") -> Response:
     noise = regression.noise(regression.changes)
     estimates = regression.estimates(regression.changes)
     unexplained = regression.changes - regression.features @ estimates
-    luck = unmeasurable(trials.scored, noise.raw, unexplained)
-    measurable = [i for i, name in enumerate(trials.scored) if name not in luck]
-    others = [i for i, name in enumerate(trials.scored) if name in luck]
+    reasons = unmeasurable(trials.scored, noise.raw, unexplained)
+    measurable = [i for i, name in enumerate(trials.scored) if name not in reasons]
+    others = [i for i, name in enumerate(trials.scored) if name in reasons]
     shrunk = tuple(regression.shrink(group) for group in (measurable, others) if group)
     features = regression.within(regression.features)
     information = features.T @ features
@@ -77,7 +78,7 @@ def fit_response(trials: Trials, curvature: Curvature = "task") -> Response:
         noise=noise.deviation,
         freedom=float(noise.freedom[0]),
         check=held_out(regression, shrunk, z),
-        unmeasurable=luck | silent,
+        unmeasurable=reasons | silent,
         reference=trials.reference,
         source=trials.source,
         fraction=trials.fraction,

@@ -1,4 +1,4 @@
-"""How much weights can do for the mean over tasks, and how far equal weights are from the best."""
+"""How much weights can raise the mean over tasks: Eq. R13."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks whose scores at this size are luck: noise far above that of the others, or two levels."""
+"""Tasks that cannot be measured at this size: noise far above that of the others, or two levels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The noise of a training by task, from the residuals of few trials.
+"""The noise of a training by task, from the residuals of few trials: Eq. R7.
 
 A variance from few degrees of freedom is itself noisy, so it is moderated: pulled toward what the
 tasks have in common, as far as they agree. With `s_t^2` from `d` degrees of freedom and a scaled

@@ -1,8 +1,9 @@
-"""Which share of the curvature of scores is due to their own weights.
+"""Which share of the curvature of scores is due to their own weights: Eq. R8.
 
-All scores have the same share, so that few trials can tell it: those in which the own weight of a
-score rests while others move. The change of score `s` is `b_s . z + k (D + r X_s)` with the share
-`r`, the departure `D` of all weights and the excess `X_s` of the own weight's over it.
+All scores have the same share, so that few trials can estimate it. Eq. R2 and R5 give the change of
+score `s` as `b_s . z + k (D + r X_s)`, with the share `r`, the departure `D` of all weights and the
+excess `X_s` of the own weight's departure over it. What the slopes and `D` do not explain of `X_s`
+is the information about `r`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class OwnCurvature:
 
 @dataclass(frozen=True)
 class _Evidence:
-    """What the trials say, all scores together.
+    """The evidence of the trials, all scores together.
 
     Attributes:
         curve: curvature by least squares, and `curve_information` its inverse squared error.
@@ -50,10 +51,10 @@ class _Evidence:
 
 
 def own_curvature(regression: Regression, is_own: ScoreTask, z: TrialTask) -> OwnCurvature:
-    """The share of the own weight, averaged over what the trials leave possible.
+    """The share of the own weight: its posterior mean and standard deviation, Eq. R8.
 
-    The curvature `k`, at most 0, and the share, 0 to 1, are uniform before the trials. Trials that
-    say nothing about the share leave it at 1/2 with a standard error of .3.
+    The prior of the curvature `k`, at most 0, and of the share, 0 to 1, is uniform. Trials without
+    information about the share leave it at 1/2 with a standard error of .3.
 
     Args:
         is_own: 1 where the task's weight is the score's own.
@@ -66,7 +67,7 @@ def own_curvature(regression: Regression, is_own: ScoreTask, z: TrialTask) -> Ow
     has_own = is_own.sum(axis=1)
     first = _evidence(regression, has_own, excess, regression.changes)
     best = first.moment / first.information if first.information else 0.0
-    # What the excess explains is no noise.
+    # The noise is what remains without the part that the excess explains.
     evidence = _evidence(regression, has_own, excess, regression.changes - best * excess)
     steps = np.linspace(-REACH, REACH, GRID) / np.sqrt(evidence.curve_information)
     curves = np.minimum(evidence.curve + steps, 0.0)
@@ -92,7 +93,7 @@ def _evidence(
 
     Args:
         has_own: 1 where a score has a weight of its own.
-        noisy: changes that the features explain but for noise.
+        noisy: changes from which the noise is estimated, after the fit of the features.
     """
     features = regression.within(regression.features)
     inverse = np.linalg.inv(features.T @ features)

@@ -1,4 +1,4 @@
-"""Predictions that are written before a final training, and held against what came out."""
+"""Predictions that are written before a final training, and compared with its outcome: Eq. R15."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HASH = "sha256"
 
 @dataclass(frozen=True)
 class Outcome:
-    """One task: what was predicted and what came out, in % of the score at equal weights.
+    """One task: prediction and outcome, in % of the score at equal weights.
 
     Attributes:
         predicted: with the interval that holds the mean of this many seeds with 95 %.
@@ -129,7 +129,7 @@ def read_prediction(path: Path) -> dict[str, Any]:
 
 
 def is_same(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Whether two predictions say the same: their numbers agree; the date and words may differ."""
+    """Whether the numbers of two predictions agree; the date and words may differ."""
     return _numbers(before) == _numbers(after)
 
 
@@ -144,7 +144,7 @@ def _numbers(content: Mapping[str, Any]) -> dict[str, Any]:
 def compare_with_outcomes(
     prediction: Mapping[str, Any], outcomes: Mapping[str, Sequence[float]]
 ) -> Verdict:
-    """Hold a prediction against final trainings.
+    """Compare a prediction with final trainings, Eq. R15.
 
     Args:
         prediction: from `read_prediction`.

@@ -1,13 +1,18 @@
 """Empirical Bayes for effects of weights: noisy slopes are pulled toward what all have in common.
 
-The coefficients of a score are the slopes by weight, in an orthonormal basis of the directions in
-which ratios of weights change, and the curvature. Before the trials they are normal: the effect of
-a task's own weight has the mean `m` and the deviation `t_own`, effects of the weights of others
-have the mean `-m / (T - 1)`, because raising all weights changes nothing, and the deviation
-`t_cross`; the curvatures of all scores have the mean `k` and the deviation `t_curve`. `m` and `k`
-are estimated with the coefficients. The three deviations are averaged over a grid by their
-restricted likelihood instead of being set to their best value, since a best value of 0 would
-promise exact slopes (Morris 1983; Gelman et al., Bayesian Data Analysis, section 5.4).
+This is Eq. R9. The coefficients of a score are the slopes by weight, in an orthonormal basis of the
+directions in which ratios of weights change, and the curvature. Their prior is normal:
+
+| coefficient | prior mean | deviation |
+|---|---|---|
+| effect of the task's own weight | `m` | `t_own` |
+| effect of the weight of another task | `-m / (T - 1)` | `t_cross` |
+| curvature | `k` | `t_curve` |
+
+The means of the first two cancel, because raising all weights changes nothing. `m` and `k` are
+estimated with the coefficients. The three deviations are averaged over a grid by their restricted
+likelihood. They are not set to their best value, since a best value of 0 would mean exact slopes
+(Morris 1983; Gelman et al., Bayesian Data Analysis, section 5.4).
 """
 
 from __future__ import annotations
@@ -42,7 +47,7 @@ PerPoint = Float[np.ndarray, " grid"]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the trials say about the coefficients of every score.
+    """The evidence of the trials about the coefficients of every score.
 
     Attributes:
         information: `X'X`, levels of the seeds removed.

@@ -1,4 +1,4 @@
-"""The regression of scores on weights, and its coefficients shrunk by empirical Bayes."""
+"""The regression of scores on weights, Eq. R6, and its coefficients shrunk by Eq. R9."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class Part:
 class Shrunk:
     """Coefficients of some scores: those of their mean, and how each deviates from it.
 
-    The mean is a regression of its own. What a weight does to all scores alike, and noise that the
-    scores of a run share, are in it, so that the mean is neither shrunk for the noise of single
-    scores nor given an interval as if their noise averaged out.
+    The mean is a regression of its own. It holds what a weight does to all scores alike, and the
+    noise that the scores of a run share. So the mean is not shrunk for the noise of single scores,
+    and its interval does not assume that this noise averages out.
 
     Attributes:
         members: indices of the scores.
@@ -131,7 +131,7 @@ class Regression:
         return len(self.blocks) - len(seeds) - int(coefficients)
 
     def estimates(self, changes: TrialColumn) -> Float[np.ndarray, "coefficient column"]:
-        """Coefficients by least squares, for every column."""
+        """Coefficients by least squares, Eq. R6, for every column."""
         features = self.within(self.features)
         return np.linalg.pinv(features) @ self.within(changes)
 

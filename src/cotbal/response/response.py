@@ -31,14 +31,14 @@ UPPER = 1 - TAIL / 100  # probability below the upper bound of an interval
 # On `pocket` and `pocket --mix skewed`, valued by the fit of trials on all data
 # (tests/unit/test_steering_study.py).
 SHORT_TRIALS = (
-    "On our two benchmarks, weights from trials on 5/32 of the data gain, by trials on all data,"
-    " about a sixth of what was promised for single tasks, and nothing for the mean."
+    "On our two benchmarks, weights from trials on 5/32 of the data gain about a sixth of what was"
+    " predicted for single tasks, and nothing for the mean, by the fit of trials on all data."
 )
 
 
 @dataclass(frozen=True)
 class Response:
-    """What weights do to scores; changes are in % of the score at equal weights.
+    """What weights do to scores, Eq. R2; changes are in % of the score at equal weights.
 
     Coefficients are the slopes in the basis of directions (`coordinates.directions`), then the
     curvature, if there is one. Intervals hold the noise of training on these validation samples:
@@ -47,8 +47,8 @@ class Response:
     Attributes:
         tasks: that have a weight.
         scored: that have a score.
-        own: scored task -> the task (or group) among `tasks` that holds its weight; without those
-            that are only evaluated.
+        unit_of_task: scored task -> the task (or group) among `tasks` that holds its weight;
+            without those that are only evaluated.
         level: score at equal weights.
         trials: number of trials behind it.
         reach: largest doubling of a weight among the trials.
@@ -60,8 +60,8 @@ class Response:
         noise: standard deviation of one run.
         freedom: degrees of freedom behind the noise.
         check: out-of-sample errors.
-        unmeasurable: task -> why its scores say nothing at this size; tasks whose score is 0 are
-            not among `scored`.
+        unmeasurable: task -> why its response cannot be measured at this size; tasks whose score
+            is 0 are not among `scored`.
         reference: sampling ratios that weights of 1 stand for; None for weights of the loss.
         source: SHA-256 of the table of trials.
         fraction: of every task's training data that each trial saw; None where it is not known.
@@ -155,8 +155,8 @@ class Response:
 
     @property
     def curvature(self) -> PerScore:
-        """Change per squared doubling, at most 0: an upward curve says nothing about corners that
-        were not tried.
+        """Change per squared doubling, at most 0, since an upward curve cannot be extrapolated to
+        weights that were not tried.
         """
         if not self.curved:
             return np.zeros(len(self.scored))
@@ -205,7 +205,7 @@ class Response:
         if self.fraction is None or self.fraction == 1:
             return ""
         return (
-            f"The trials trained on {self.fraction} of the data, and such trials promise too much."
+            f"The trials trained on {self.fraction} of the data. Such trials predict too much."
             f" {SHORT_TRIALS} A final model, or trials with --fraction 1, will show what they gain."
         )
 
@@ -244,18 +244,18 @@ class Response:
         return _interval(float(value), float(error), self.freedoms[i])
 
     def changes(self, z: PerTask) -> PerScore:
-        """Predicted change of every score at `z` doublings."""
+        """Predicted change of every score at `z` doublings, Eq. R2."""
         linear = z @ self.effects
         return linear + self.curvature * self.departure(z)
 
     def errors(self, z: PerTask) -> PerScore:
-        """Standard errors of `changes`: how far the mean over many runs may be from it."""
+        """Standard errors of `changes` as predictions of the mean over many runs, Eq. R10."""
         features = self.features(z, self.departure)
         variances = np.einsum("si,sij,sj->s", features, self.covariance, features)
         return np.sqrt(variances + self._share_errors(z) ** 2)
 
     def _share_errors(self, z: PerTask) -> PerScore:
-        """What one standard error of the share of own weights in the curvature changes."""
+        """Change for one standard error of the share of own weights in the curvature."""
         return self.departure.error * self.curvature * self.departure.excess(z)
 
     def prediction(self, z: PerTask, score: str) -> Interval:

@@ -1,4 +1,4 @@
-"""How well the fit predicts trials that it has not seen."""
+"""How well the fit predicts trials that it has not seen: Eq. R14."""
 
 from __future__ import annotations
 

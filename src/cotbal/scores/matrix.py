@@ -44,7 +44,7 @@ class Measured:
 
     @property
     def linear(self) -> Float[np.ndarray, " sample"]:
-        """Numbers of equal weight with the same mean: `score + w (value - score) / mean(w)`.
+        """Numbers with the same plain mean, Eq. N6: `score + w (value - score) / mean(w)`.
 
         That is the score and the influence of each sample on it (Hampel 1974), so whatever takes
         plain means over samples, the bootstrap above all, is right for a weighted mean too: its
