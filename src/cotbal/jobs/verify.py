@@ -24,6 +24,7 @@ from cotbal.data.files import (
 )
 from cotbal.data.reading.image_states import read_states
 from cotbal.errors import CotbalError, RunError
+from cotbal.jobs.queue import archive_run
 from cotbal.jobs.response import as_planned, trial_table, trials_are_done
 from cotbal.jobs.rundir import RunDir, submissions
 from cotbal.jobs.verify_inputs import InputsCheck
@@ -111,13 +112,19 @@ def repair(root: RunDir, step: Step) -> tuple[Verification, list[Path]]:
     with locked(root.lock):
         verification = _compared(root, step)
         archived = [
-            archive_damaged(path) if path.parent.name == "partial" else archive(path)
+            _archived(path)
             for difference in verification.differences
             for path in difference.archived
             if path.exists()
         ]
         remove_leftovers(root.root)
     return verification, archived
+
+
+def _archived(path: Path) -> Path:
+    if path.parent.name == "partial":
+        return archive_damaged(path)
+    return archive_run(path) if path.is_dir() else archive(path)
 
 
 class _Check:
@@ -149,7 +156,8 @@ class _Check:
             step("comparing runs", number, len(runs))
             check = RunCheck(paths, recipe)
             differences = list(check.differences())
-            sound = sound and not differences and not check.stale
+            wrong = [difference.file for difference in differences]
+            sound = sound and not check.stale and wrong in ([], [paths.training])
             self.compared += check.compared
             self.scores += check.scores
             self.unchecked += check.unchecked

@@ -14,7 +14,7 @@ from typing import Any
 from cotbal import plugins
 from cotbal.benchmarks.academic.vqav2_server import ServerQuestions, write_submission
 from cotbal.data.checks.special_tokens import read_special_tokens
-from cotbal.data.files import archive, locked, read_json, read_sealed_rows, write_json, write_jsonl
+from cotbal.data.files import locked, read_json, read_sealed_rows, write_json, write_jsonl
 from cotbal.data.reading.images import problems_of_images
 from cotbal.data.reading.record import IMAGE
 from cotbal.errors import CotbalError, DataError, RunError
@@ -22,7 +22,7 @@ from cotbal.jobs.checkpoint_files import need_whole_checkpoint
 from cotbal.jobs.execute import Options, follow
 from cotbal.jobs.executors import Job, forget_handle
 from cotbal.jobs.inputs import CODE_VERSION, differences
-from cotbal.jobs.queue import need_none_elsewhere, record_driver, release
+from cotbal.jobs.queue import archive_run, need_none_elsewhere, record_driver, release
 from cotbal.jobs.rundir import SubmissionPaths, submission_of
 from cotbal.recipe.recipe import load_recipe
 from cotbal.recipe.schema import ResourcesSection
@@ -194,7 +194,7 @@ def _locked(candidate: Candidate, executor: str) -> Iterator[None]:
     if candidate.changed:
         with locked(paths.driver_lock):
             release([paths.root])
-            archive(paths.root)
+            archive_run(paths.root)
     with locked(paths.driver_lock):
         need_none_elsewhere([paths.root], executor)
         record_driver(paths.driver, executor)

@@ -3,6 +3,8 @@ table of all of them.
 
 OUT/<model>/checkpoint/        prepared copy, links to the weights
 OUT/<model>/<column>/output/   what lmms-eval wrote
+OUT/<model>/<column>/lock         held while lmms-eval runs
+OUT/<model>/<column>/job.json     what the evaluation was begun with
 OUT/<model>/<column>/log.txt, done.json
 OUT/lmms/                      task files and model that lmms-eval was given
 OUT/results.csv                for `cotbal overall`
@@ -19,7 +21,7 @@ import numpy as np
 
 from cotbal.benchmarks.zeroshot.columns import COLUMNS, OTHERS, ZeroShot
 from cotbal.benchmarks.zeroshot.values import remarks
-from cotbal.data.files import read_json, write_json
+from cotbal.data.files import as_written, read_json, write_sealed
 from cotbal.errors import ScoresError
 from cotbal.scores.harnesses import lmms_eval
 from cotbal.scores.results import Column, Results
@@ -38,6 +40,7 @@ class Cell:
 
     output = Below("output")  # written by lmms-eval
     log = Below("log.txt")  # what it printed
+    job = Below("job.json")  # what determines its result
 
     @property
     def root(self) -> Path:
@@ -49,6 +52,18 @@ class Cell:
         """What `finish` wrote; None while that is missing."""
         path = self.root / "done.json"
         return read_json(path) if path.exists() else None
+
+    def made_from(self) -> dict[str, Any] | None:
+        """The identity of what is on disk, finished or not; None where there is nothing.
+
+        Raises:
+            RunError: a file is damaged.
+        """
+        for path in (self.root / "done.json", self.job):
+            if path.exists():
+                with as_written(path):
+                    return dict(read_json(path)["identity"])
+        return None
 
 
 def finish(cell: Cell, identity: Mapping[str, Any], whole: bool) -> Done:
@@ -80,7 +95,7 @@ def finish(cell: Cell, identity: Mapping[str, Any], whole: bool) -> Done:
         "questions": {benchmark.name: benchmark.questions for benchmark in benchmarks},
         "identity": identity,
     }
-    write_json(cell.root / "done.json", content)
+    write_sealed(cell.root / "done.json", content)
     return content
 
 
