@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Any
 
 from cotbal.data.files import as_written, read_json, read_jsonl
@@ -62,8 +63,9 @@ def _line(row: Any) -> dict[str, Any]:
     values = [line[key] for key in NUMBERS if key in line]
     for key in BY_TASK:
         values += line.get(key, {}).values()
-    if not all(isinstance(value, int | float) for value in values):
-        raise TypeError("expected numbers")
-    if line.get("task_losses", {}).keys() - line.get("task_tokens", {}).keys():
-        raise KeyError("task_tokens")
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+        raise ValueError("expected finite numbers")
+    tokens = line.get("task_tokens", {})
+    if not all(tokens[task] > 0 for task in line.get("task_losses", {})):
+        raise ValueError("expected a loss over tokens")
     return line

@@ -15,7 +15,7 @@ import pytest
 
 from cotbal.data.files import locked, write_sealed_rows
 from cotbal.errors import CotbalError, DataError, RunError, RunsFailed
-from cotbal.jobs.executors import JobHandle, record_handle
+from cotbal.jobs.executors import Job, JobHandle, inline, record_handle
 from helpers import tiny_vlm
 from helpers.commands import Command
 from helpers.errors import a_line_names
@@ -127,6 +127,24 @@ def test_answers_of_another_model_are_not_passed_off_as_its_own(
     assert cotbal(*arguments, "--restart-changed").code == 0
     assert (setup.run / "vqav2_testdev.old-1/submission.json").exists()
     assert (setup.directory / "submission.json").exists()
+
+
+@pytest.mark.parametrize("file", ["vqav2_testdev/questions.jsonl", "checkpoint/model.safetensors"])
+def test_a_worker_answers_what_its_job_was_written_for(
+    setup: Setup, cotbal: Command, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    """The job may have waited in a queue while the questions or the model changed."""
+    path, begin = setup.run / file, inline._run_module
+
+    def late(job: Job) -> None:
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        begin(job)
+
+    monkeypatch.setattr(inline, "_run_module", late)
+    ended = cotbal("submission", setup.run, "--raw", setup.raw, "--on", "inline")
+    ended.expect(RunsFailed, "runs-failed", path if path.suffix == ".jsonl" else path.parent)
+    assert setup.answers() == []
 
 
 def test_what_is_missing_is_reported_in_one_sentence(setup: Setup, cotbal: Command) -> None:

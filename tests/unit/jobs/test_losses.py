@@ -70,6 +70,8 @@ OTHER = (
     {"epoch": "half"},
     {"epoch": 0.5, "task_losses": {"ocr": "low"}, "task_tokens": {"ocr": 1}},
     {"epoch": 0.5, "task_losses": {"ocr": 1.0}},
+    {"epoch": 0.5, "task_losses": {"ocr": 1.0}, "task_tokens": {"ocr": 0}},
+    {"epoch": 10**400},
     {"epoch": 0.5, "weights": 3},
 )
 
