@@ -75,10 +75,12 @@ def test_a_stopped_command_resumes_where_it_was(
 ) -> None:
     monkeypatch.setattr("cotbal.benchmarks.submission.command.PIECE", 1)
     pieces = setup.directory / "generations"
-    pieces.mkdir(parents=True)
+    arguments = ("submission", setup.run, "--raw", setup.raw, "--on", "inline", "--json")
+    assert cotbal(*arguments).code == 0
     write_sealed_rows(pieces / "000000000.jsonl", [{"id": 9001, "answer": "Two Cats"}])
+    (pieces / "000000001.jsonl").unlink()
     (pieces / ".000000001.jsonl.abc").write_text('{"id": 9000, "ans')  # what a kill leaves behind
-    ended = cotbal("submission", setup.run, "--raw", setup.raw, "--on", "inline", "--json")
+    ended = cotbal(*arguments)
     assert ended.code == 0, ended.err
     assert setup.answers()[0] == {"id": 9001, "answer": "Two Cats"}
     assert [answer["id"] for answer in setup.answers()] == [9001, 9000]
@@ -124,6 +126,9 @@ def test_answers_of_another_model_are_not_passed_off_as_its_own(
     tiny_vlm.build(setup.run / "checkpoint", seed=1)
     refused = cotbal(*arguments)
     refused.expect(RunError, None, "checkpoint: was")
+    job = (setup.directory / "job.json").rename(setup.directory / "job.away")
+    cotbal(*arguments).expect(RunError, "changed-settings", setup.directory)
+    job.rename(setup.directory / "job.json")
     assert cotbal(*arguments, "--restart-changed").code == 0
     assert (setup.run / "vqav2_testdev.old-1/submission.json").exists()
     assert (setup.directory / "submission.json").exists()

@@ -17,6 +17,7 @@ from cotbal import plugins
 from cotbal.benchmarks.academic.vqav2_server import ServerQuestions, write_submission
 from cotbal.data.checks.special_tokens import read_special_tokens
 from cotbal.data.files import (
+    as_written,
     locked,
     read_json,
     read_sealed_rows,
@@ -135,9 +136,7 @@ def _candidate(
         "max_new_tokens": recipe.file.generation.max_new_tokens,
     }
     answers = submission_of(paths.root)
-    changed = []
-    if answers.job.exists():
-        changed = differences(read_json(answers.job)["identity"], identity)
+    changed = differences(_made_from(answers, identity), identity)
     if changed and not restart_changed:
         raise RunError(
             f"{answers.root} was made with other settings ({'; '.join(changed)});"
@@ -162,6 +161,18 @@ def _candidate(
 def _digest(questions: ServerQuestions) -> str:
     texts = json.dumps([vars(asked) for asked in questions.asked])
     return hashlib.sha256(texts.encode()).hexdigest()
+
+
+def _made_from(answers: SubmissionPaths, identity: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The identity of the answers on disk; without a job file they are those of nobody knows what.
+
+    Args:
+        identity: where there are no answers.
+    """
+    if answers.job.exists():
+        with as_written(answers.job):
+            return dict(read_json(answers.job)["identity"])
+    return {} if answers.pieces else identity
 
 
 def _recipe_above(run: Path) -> Path | None:

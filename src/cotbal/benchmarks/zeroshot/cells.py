@@ -22,7 +22,7 @@ import numpy as np
 from cotbal.benchmarks.zeroshot.columns import COLUMNS, OTHERS, ZeroShot
 from cotbal.benchmarks.zeroshot.values import remarks
 from cotbal.data.files import as_written, read_json, write_sealed
-from cotbal.errors import ScoresError
+from cotbal.errors import RunError, ScoresError
 from cotbal.scores.harnesses import lmms_eval
 from cotbal.scores.results import Column, Results
 from cotbal.training.run_paths import Below
@@ -49,9 +49,20 @@ class Cell:
 
     @property
     def done(self) -> Done | None:
-        """What `finish` wrote; None while that is missing."""
+        """What `finish` wrote; None while that is missing.
+
+        Raises:
+            RunError: it is damaged.
+        """
         path = self.root / "done.json"
-        return read_json(path) if path.exists() else None
+        try:
+            return read_json(path) if path.exists() else None
+        except RunError as error:
+            raise RunError(
+                f"{path}: expected a result as it was written; found a damaged file: remove it, and"
+                " rerun the command to evaluate this column again",
+                error.code,
+            ) from None
 
     def made_from(self) -> dict[str, Any] | None:
         """The identity of what is on disk, finished or not; None where there is nothing.
@@ -59,11 +70,9 @@ class Cell:
         Raises:
             RunError: a file is damaged.
         """
-        for path in (self.root / "done.json", self.job):
-            if path.exists():
-                with as_written(path):
-                    return dict(read_json(path)["identity"])
-        return None
+        content = self.done or (read_json(self.job) if self.job.exists() else None)
+        with as_written(self.root):
+            return None if content is None else dict(content["identity"])
 
 
 def finish(cell: Cell, identity: Mapping[str, Any], whole: bool) -> Done:
