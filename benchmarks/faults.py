@@ -91,6 +91,17 @@ def cases(reference: Path, seed: int) -> list[tuple[str, str]]:
     return [*firsts, *((name, damage) for name in rest for damage in DAMAGES)]
 
 
+def spread(planned: list[tuple[str, str]], finished: set[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The cases that are left; those of files that have met the fewest damages come first."""
+    met = Counter(name for name, _ in finished)
+    turns = []
+    for name, damage in planned:
+        if (name, damage) not in finished:
+            turns.append((met[name], name, damage))
+            met[name] += 1
+    return [(name, damage) for _, name, damage in sorted(turns, key=lambda turn: turn[0])]
+
+
 class Job:
     """A copy of the finished job."""
 
@@ -340,6 +351,9 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=400, help="end after so many damages")
     parser.add_argument("--machine", nargs="*", choices=MACHINE, default=[*MACHINE])
     parser.add_argument("--writes", type=int, default=40, help="of a job, that fail one by one")
+    parser.add_argument(
+        "--spread", action="store_true", help="begin with files that have met the fewest damages"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, default=Path("faults"))
     parser.add_argument("--out", type=Path, default=Path("faults.jsonl"))
@@ -354,9 +368,8 @@ def main() -> None:
     planned += [("", f"{WRITE}{number}") for number in numbers]
     planned += cases(reference, options.seed)[: options.cases]
     finished = {(row["file"], row["damage"]) for row in kills.done(options.out)}
-    for name, damage in planned:
-        if (name, damage) in finished:
-            continue
+    left = [case for case in planned if case not in finished]
+    for name, damage in spread(planned, finished) if options.spread else left:
         row = tried(new_job(work, reference), name, damage, options.seed)
         with options.out.open("a") as file:
             file.write(json.dumps({"file": name, "damage": damage, **row}) + "\n")

@@ -31,6 +31,7 @@ from cotbal.jobs.status import status
 from cotbal.jobs.verify import verify
 from cotbal.jobs.weigh import weigh
 from cotbal.recipe.recipe import load_recipe
+from cotbal.report import losses
 from cotbal.report.contents import read_contents
 
 TESTS = Path(__file__).parents[1] / "tests"
@@ -110,7 +111,7 @@ def read_run(file: str, path: Path) -> None:
     path.rename(root.root / file)
     uses: list[Callable[[], Any]] = [
         lambda: status(root),
-        lambda: read_contents(root.root),
+        lambda: losses.probe_panels(read_contents(root.root)),
         lambda: verify(root, lambda *_: None),
         lambda: weigh(root),
         lambda: read_response(root),

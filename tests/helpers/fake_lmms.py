@@ -22,6 +22,8 @@ import json, os, shutil, sys
 if sys.argv[1] == "-c":
     print({found!r})
     sys.exit()
+if sys.argv[1:3] != ["-m", "lmms_eval"]:
+    sys.exit(f"No module named {{sys.argv[2]}}")  # it need not have cotbal
 given = dict(zip(sys.argv, sys.argv[1:]))
 model = given["--model_args"].removeprefix("pretrained=").split(",")[0].split("/")
 model = model[-2] if model[-1] == "checkpoint" else model[-1]

@@ -115,6 +115,12 @@ def test_every_file_gets_every_damage(finished: Path) -> None:
     }
 
 
+def test_files_that_have_met_few_damages_come_first() -> None:
+    planned = [(name, damage) for name in "ab" for damage in ("cut", "zero")]
+    left = faults.spread(planned, {("a", "cut")})
+    assert left == [("b", "cut"), ("a", "zero"), ("b", "zero")]
+
+
 def test_what_is_neither_identical_nor_repaired_is_a_problem() -> None:
     results = ("identical", "error", "left to verify", "WRONG: differs: a", "CRASH 1")
     rows = [{"file": name, "damage": "cut", "result": name} for name in results]

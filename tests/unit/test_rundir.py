@@ -13,14 +13,17 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cotbal.data.files import (
     append_jsonl,
     archive,
+    is_locked,
     locked,
     now,
     read_json,
@@ -193,6 +196,26 @@ def test_a_lock_can_be_waited_for(tmp_path: Path) -> None:
         holder.stdout.readline()
         with locked(path, wait=10.0):
             pass
+
+
+def test_a_lock_is_that_of_the_directory_which_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory is archived after the file was opened, and before it is locked."""
+    path = tmp_path / "run" / "lock"
+    acquire, archived = FileLock.acquire, []
+
+    def late(self: FileLock, *arguments: Any, **options: Any) -> Any:
+        locked = acquire(self, *arguments, **options)
+        if not archived:
+            archived.append(archive(path.parent))
+        return locked
+
+    monkeypatch.setattr(FileLock, "acquire", late)
+    with locked(path):
+        assert is_locked(path)
+        assert not is_locked(archived[0] / "lock")
+    assert not is_locked(path)
 
 
 def test_a_lock_is_let_go_after_an_error(tmp_path: Path) -> None:

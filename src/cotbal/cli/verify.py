@@ -97,5 +97,7 @@ def show(verification: Verification, archived: list[Path], directory: Path) -> N
     if archived:
         names = [str(path.relative_to(directory)) for path in archived]
         print(f"archived: {', '.join(names)}")
-    if verification.differences:
-        print("Rerun the command of the job." if archived else "Repair with --repair.")
+    if archived:
+        print("Rerun the command of the job.")
+    elif any(difference.archived for difference in verification.differences):
+        print("Repair with --repair.")

@@ -14,10 +14,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from cotbal.errors import RunError
 from cotbal.scores.sealed import sealed, unsealed
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 # What is not complete yet, with the machine and the process that writes it: see `temporary`.
 _TEMPORARY = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]+)-[0-9a-f]{8}\.part")
@@ -259,22 +262,43 @@ def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
     Raises:
         RunError: another process still holds it after `wait` seconds.
     """
-    from filelock import FileLock, Timeout  # most commands lock nothing
+    from filelock import FileLock  # most commands lock nothing
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
-    try:
-        lock.acquire(timeout=wait, poll_interval=0.05)
-    except Timeout:
-        raise RunError(
-            f"{path.parent}: another cotbal command is using this directory; wait for it, or give"
-            " another --out",
-            "directory-in-use",
-        ) from None
+    _acquire(lock, path, wait)
     try:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: FileLock, path: Path, wait: float) -> None:
+    """Lock the file that has this name in the end: the directory may be archived meanwhile, and the
+    lock with it.
+    """
+    from filelock import Timeout
+
+    deadline = time.monotonic() + wait
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = _inode(path.parent)
+        try:
+            lock.acquire(timeout=max(deadline - time.monotonic(), 0.0), poll_interval=0.05)
+        except Timeout:
+            raise RunError(
+                f"{path.parent}: another cotbal command is using this directory; wait for it, or"
+                " give another --out",
+                "directory-in-use",
+            ) from None
+        if before is not None and before == _inode(path.parent):
+            return
+        lock.release()
+
+
+def _inode(path: Path) -> int | None:
+    with suppress(FileNotFoundError):
+        return path.stat().st_ino
+    return None
 
 
 def is_locked(path: Path) -> bool:

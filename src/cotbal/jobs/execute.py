@@ -13,8 +13,9 @@ from typing import Any
 
 from cotbal import plugins
 from cotbal.data.files import (
-    archive,
+    as_written,
     is_locked,
+    locked,
     now,
     read_json,
     remove_leftovers,
@@ -27,7 +28,7 @@ from cotbal.jobs.executors import Helper, Job, Outcome, Resources, forget_handle
 from cotbal.jobs.inputs import differences, identity
 from cotbal.jobs.launching import is_launched
 from cotbal.jobs.plan import Planned, Prepared
-from cotbal.jobs.queue import need_none_elsewhere, record_driver, release
+from cotbal.jobs.queue import archive_run, need_none_elsewhere, record_driver, release
 from cotbal.jobs.rundir import submission_of
 from cotbal.recipe.recipe import Recipe
 from cotbal.training.run_paths import RunPaths
@@ -144,7 +145,10 @@ def _entry(prepared: Prepared, work: Work, options: Options) -> _Entry:
     content = identity(
         recipe, planned.run, prepared.inputs, checkpoint, work.weights, prepared.images
     )
-    before = read_json(paths.job)["identity"] if paths.job.exists() else content
+    before: Mapping[str, Any] = content
+    if paths.job.exists():
+        with as_written(paths.job):
+            before = dict(read_json(paths.job)["identity"])
     changed = [*differences(before, content), *_lost(paths)]
     if changed and not options.restart_changed:
         listed = "\n".join(f"  {line}" for line in changed)
@@ -179,8 +183,11 @@ def _lost(paths: RunPaths) -> list[str]:
         return [f"{paths.job.name}: missing, so what the run was made from is not known"]
     if not paths.done:
         return []
-    written = read_json(paths.outcome).get("checkpoint")
-    return lost_files(paths.checkpoint, written) if written and paths.checkpoint.exists() else []
+    with as_written(paths.outcome):
+        written = read_json(paths.outcome).get("checkpoint")
+        if not written or not paths.checkpoint.exists():
+            return []
+        return lost_files(paths.checkpoint, written)
 
 
 def _release(entries: Sequence[_Entry]) -> None:
@@ -205,7 +212,7 @@ def _settle(entry: _Entry, prepared: Prepared, options: Options) -> None:
     """Write the job file of a run that is not done; archive what was made from something else."""
     planned, paths = entry.work.planned, entry.work.paths
     if entry.stale:
-        archive(paths.root)
+        _archive(paths)
     if paths.done:
         forget_handle(paths.root)  # it ended while no driver ran
         return
@@ -229,6 +236,13 @@ def _settle(entry: _Entry, prepared: Prepared, options: Options) -> None:
         content["tracking"] = vars(tracking)
     write_sealed(paths.job, content)
     paths.failure.unlink(missing_ok=True)
+
+
+def _archive(paths: RunPaths) -> None:
+    """Archive a run while no worker is in it, and no command uses its model."""
+    answers = submission_of(paths.root)
+    with locked(answers.driver_lock) if answers.root.exists() else nullcontext():
+        archive_run(paths.root)
 
 
 def follow(

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from cotbal.data.files import read_jsonl
 from cotbal.errors import RunError
 from cotbal.jobs.elbow import elbow_of, mini_rate
+from cotbal.jobs.losses import read_losses
 from cotbal.jobs.plan import Prepared
 
 EQUAL = "ew"
@@ -36,9 +36,9 @@ def suggest_mini(prepared: Prepared) -> MiniAdvice:
     """Read the losses of a training on all data with equal weights, finished or not.
 
     Raises:
-        RunError: there is none in the run directory.
+        RunError: there is none in the run directory, or its losses are damaged.
     """
-    rows = read_jsonl(prepared.root.final(EQUAL).training)
+    rows = read_losses(prepared.root.final(EQUAL))
     if not rows:
         raise RunError(
             f"{prepared.root.root}: expected the losses of a training with equal weights, from"

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from cotbal.data.files import read_json, read_jsonl
+from cotbal.data.files import as_written, read_json
 from cotbal.data.reading.image_states import ImageStates
-from cotbal.errors import RecipeError
+from cotbal.errors import RecipeError, RunError
 from cotbal.jobs.checkpoint_files import checkpoint_digest
 from cotbal.jobs.inputs import Inputs, sets_of
+from cotbal.jobs.losses import read_losses
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.mixture import TRAIN, set_name
 from cotbal.recipe.ratios import passes
@@ -295,7 +296,10 @@ def _options(recipe: Recipe, run: Run, inputs: Inputs) -> int:
 
 
 def _seconds(paths: RunPaths) -> float | None:
-    return float(read_json(paths.outcome)["seconds"]["total"]) if paths.done else None
+    if not paths.done:
+        return None
+    with as_written(paths.outcome):
+        return float(read_json(paths.outcome)["seconds"]["total"])
 
 
 def _pace(runs: Sequence[RunPaths]) -> float | None:
@@ -305,20 +309,34 @@ def _pace(runs: Sequence[RunPaths]) -> float | None:
     Several processes are taken to be as many times as fast.
     """
     for paths in runs:
-        facts: dict[str, Any] = read_json(paths.outcome) if paths.done else {"records": 0}
-        if facts["records"]:
-            return (
-                float(facts["seconds"]["training"])
-                * facts.get("ranks", 1)
-                / float(facts["records"])
-            )
+        if (seconds := _seconds_per_record(paths)) is not None:
+            return seconds
     for paths in runs:
-        lines = read_jsonl(paths.training)
+        lines = _last_losses(paths)
         if lines and paths.job.exists():
-            job = read_json(paths.job)
-            return (
-                float(lines[-1]["seconds"])
-                * job.get("ranks", 1)
-                / max(job["records"] * lines[-1]["epoch"], 1)
-            )
+            with as_written(paths.job):
+                job = read_json(paths.job)
+                ranks, records = job.get("ranks", 1), job["records"]
+                return float(lines["seconds"]) * ranks / max(records * lines["epoch"], 1)
     return None
+
+
+def _seconds_per_record(paths: RunPaths) -> float | None:
+    """Of a finished training, in one process."""
+    if not paths.done:
+        return None
+    with as_written(paths.outcome):
+        facts = read_json(paths.outcome)
+        if not facts["records"]:
+            return None
+        seconds = float(facts["seconds"]["training"])
+        return seconds * facts.get("ranks", 1) / float(facts["records"])
+
+
+def _last_losses(paths: RunPaths) -> dict[str, Any]:
+    """The last line of `training.jsonl`; empty where there is none, or no sound one."""
+    try:
+        lines = read_losses(paths)
+    except RunError:
+        return {}
+    return lines[-1] if lines and {"seconds", "epoch"} <= lines[-1].keys() else {}

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from cotbal import plugins
-from cotbal.data.files import is_locked, read_json, write_json
+from cotbal.data.files import archive, is_locked, locked, read_json, write_json
 from cotbal.errors import CotbalError, RunError
 from cotbal.jobs.executors import (
     JobHandle,
@@ -89,6 +89,21 @@ def release(directories: Sequence[Path]) -> None:
     deadline = time.monotonic() + END_SECONDS
     for directory in directories:
         _wait_for(RunPaths(directory).lock, "the worker of this run", END_SECONDS, deadline)
+
+
+def archive_run(directory: Path) -> Path:
+    """Archive a run. Its lock is held meanwhile, so no worker is in it; one that waits for the lock
+    then has that of the run that replaces it, and reads its job after that.
+
+    Raises:
+        RunError: a worker has begun since `release`, and does not end.
+    """
+    lock = RunPaths(directory).lock
+    try:
+        with locked(lock, END_SECONDS):
+            return archive(directory)
+    except RunError:
+        raise _in_use(lock, "the worker of this run", END_SECONDS) from None
 
 
 def need_none_elsewhere(directories: Iterable[Path], executor: str) -> None:
@@ -168,9 +183,13 @@ def _stop_drivers(locks: Mapping[Path, Path]) -> list[str]:
 def _wait_for(lock: Path, who: str, seconds: float, deadline: float) -> None:
     while is_locked(lock):
         if time.monotonic() > deadline:
-            raise RunError(
-                f"{lock.parent}: {who} did not end within {seconds:.0f} s; end it, or wait for it,"
-                " then rerun this command",
-                "run-in-use",
-            )
+            raise _in_use(lock, who, seconds)
         time.sleep(0.1)
+
+
+def _in_use(lock: Path, who: str, seconds: float) -> RunError:
+    return RunError(
+        f"{lock.parent}: {who} did not end within {seconds:.0f} s; end it, or wait for it, then"
+        " rerun this command",
+        "run-in-use",
+    )

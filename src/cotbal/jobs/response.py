@@ -23,7 +23,7 @@ from cotbal.errors import CotbalError, RecipeError, RunError
 from cotbal.jobs.execute import Options
 from cotbal.jobs.inputs import differences
 from cotbal.jobs.plan import Kind, Planned, Prepared, paths_of
-from cotbal.jobs.queue import release
+from cotbal.jobs.queue import archive_run, release
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.runs import FIXED, do, prepare
 from cotbal.jobs.scoring import read_scores_file, score_matrix
@@ -286,6 +286,7 @@ def _settle_design(prepared: Prepared, options: Options) -> None:
         kept = {planned.paths for planned in prepared.plan.runs}
         others = [paths.root for paths in root.trials if paths not in kept]
         release(others)
-        for directory in (*others, root.design.parent):
-            archive(directory)
+        for directory in others:
+            archive_run(directory)
+        archive(root.design.parent)
     write_sealed(root.design, now)

@@ -24,8 +24,10 @@ from cotbal.data.files import (
 )
 from cotbal.data.reading.image_states import read_states
 from cotbal.errors import CotbalError, RunError
+from cotbal.jobs.executors import HANDLE
+from cotbal.jobs.queue import archive_run
 from cotbal.jobs.response import as_planned, trial_table, trials_are_done
-from cotbal.jobs.rundir import RunDir, submissions
+from cotbal.jobs.rundir import RunDir, SubmissionPaths, submissions
 from cotbal.jobs.verify_inputs import InputsCheck
 from cotbal.jobs.verify_run import DAMAGED, MISSING, Difference, RunCheck, is_same
 from cotbal.jobs.weigh import matrices_of, task_weights, units
@@ -111,13 +113,19 @@ def repair(root: RunDir, step: Step) -> tuple[Verification, list[Path]]:
     with locked(root.lock):
         verification = _compared(root, step)
         archived = [
-            archive_damaged(path) if path.parent.name == "partial" else archive(path)
+            _archived(path)
             for difference in verification.differences
             for path in difference.archived
             if path.exists()
         ]
         remove_leftovers(root.root)
     return verification, archived
+
+
+def _archived(path: Path) -> Path:
+    if path.parent.name == "partial":
+        return archive_damaged(path)
+    return archive_run(path) if path.is_dir() else archive(path)
 
 
 class _Check:
@@ -149,7 +157,8 @@ class _Check:
             step("comparing runs", number, len(runs))
             check = RunCheck(paths, recipe)
             differences = list(check.differences())
-            sound = sound and not differences and not check.stale
+            wrong = [difference.file for difference in differences]
+            sound = sound and not check.stale and wrong in ([], [paths.training])
             self.compared += check.compared
             self.scores += check.scores
             self.unchecked += check.unchecked
@@ -224,11 +233,28 @@ class _Check:
                 redo = "`cotbal steer` with the same options predicts again, with today's date"
                 yield Difference(path, DAMAGED, redo, (path,))
         for paths in submissions(self.root):
-            for piece in paths.pieces:
-                self.compared += 1
-                if not _is_sealed(piece):
-                    redo = "`cotbal submission` answers these questions again"
-                    yield Difference(piece, DAMAGED, redo, (piece, digest_of(piece), paths.file))
+            yield from self._submission(paths)
+
+    def _submission(self, paths: SubmissionPaths) -> Iterator[Difference]:
+        """The answers for a server, and what they were made from."""
+        locks = (paths.driver_lock, paths.lock)
+        if any(map(is_locked, locks)) or (paths.root / HANDLE).exists():
+            self.unchecked.append(f"{paths.root}: its job has not ended")
+            return
+        if self._content(paths.job) is None:
+            redo = "`cotbal submission` answers all questions again"
+            yield Difference(paths.job, DAMAGED, redo, (paths.root,))
+            return
+        if paths.questions.exists() and digest_of(paths.questions).exists():
+            self.compared += 1
+            if not _is_sealed(paths.questions):
+                redo = "`cotbal submission` writes it again"
+                yield Difference(paths.questions, DAMAGED, redo, (paths.questions,))
+        for piece in paths.pieces:
+            self.compared += 1
+            if not _is_sealed(piece):
+                redo = "`cotbal submission` answers these questions again"
+                yield Difference(piece, DAMAGED, redo, (piece, digest_of(piece), paths.file))
 
     def _runs(self) -> list[RunPaths]:
         """Every run on disk that was not archived."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from cotbal.data.files import as_written, digest_of, is_locked, read_json, read_
 from cotbal.errors import CotbalError, RunError
 from cotbal.jobs.checkpoint_files import checkpoint_digest, is_model_removed, lost_files
 from cotbal.jobs.executors import HANDLE
+from cotbal.jobs.losses import digest_of_losses, recorded_digest
 from cotbal.jobs.scoring import describe, scored
 from cotbal.recipe.mixture import set_name
 from cotbal.recipe.recipe import Recipe
@@ -124,8 +124,7 @@ class RunCheck:
         for path in (paths.failure, paths.progress):
             if path.exists() and self._read(path) is None:
                 yield Difference(path, DAMAGED, "nothing needs it", (path,))
-        if paths.done and (losses := self._losses()) is not None:
-            yield losses
+        yield from self._losses()
 
     def _trained(self) -> Iterator[Difference]:
         """The facts of the training, which a finished run has in its outcome too."""
@@ -137,20 +136,24 @@ class RunCheck:
             needed = "if outcome.json is lost too, the run is trained again"
             self.unchecked.append(f"{path}: missing; {needed}")
 
-    def _losses(self) -> Difference | None:
-        """The losses that the report shows."""
-        path, outcome = self.paths.training, self._read(self.paths.outcome)
-        written = outcome.get("losses") if isinstance(outcome, dict) else None
+    def _losses(self) -> Iterator[Difference]:
+        """The losses of a training that has ended, which no command writes again."""
+        path = self.paths.training
+        try:
+            written = recorded_digest(self.paths)
+        except RunError:  # of another file, which is a difference already
+            return
         if written is None:
-            return None
-        if not path.exists():
-            self.unchecked.append(f"{path}: missing; the report shows no losses of this run")
-            return None
+            return
         self.compared += 1
-        if hashlib.sha256(path.read_bytes()).hexdigest() == written:
-            return None
-        redo = "nothing but the report needs it; remove the directory of the run to train it again"
-        return Difference(path, DAMAGED, redo, (path,))
+        redo = "no score needs it; remove the directory of the run to train it again"
+        if path.exists():
+            if digest_of_losses(self.paths) != written:
+                yield Difference(path, DAMAGED, redo, (path,))
+        elif list(path.parent.glob(f"{path.name}.old-*")):
+            self.unchecked.append(f"{path}: archived; the report shows no losses of this run")
+        else:
+            yield Difference(path, MISSING, redo)
 
     def _partial(self) -> Iterator[Difference]:
         for mark in sorted(self.paths.partial.glob(f"checkpoint-*/{COMPLETE}")):

@@ -5,7 +5,6 @@ is in the job file.
 from __future__ import annotations
 
 import gc
-import hashlib
 import importlib.metadata
 import resource
 import shutil
@@ -40,6 +39,7 @@ from cotbal.jobs.evaluation_sets import (
 )
 from cotbal.jobs.inputs import identity_digest
 from cotbal.jobs.kept_answers import KeptAnswers, Key
+from cotbal.jobs.losses import digest_of_losses
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import write_scores
 from cotbal.jobs.shares import OfferedShares, write_offer
@@ -97,8 +97,12 @@ def main(arguments: Sequence[str]) -> None:
     A launcher starts this on several ranks; the first holds the lock and writes.
     """
     file = Path(arguments[0])
-    job, paths = read_json(file), RunPaths(file.parent)
+    paths = RunPaths(file.parent)
     with job_begun(paths) as (ranks, stop):
+        # Read under the lock: while this waited, a command may have archived the run.
+        if not ranks.agreed(file.exists()):
+            sys.exit(f"{file}: there is no such job any more")
+        job = ranks.agreed(read_json(file) if ranks.main else {})
         if not ranks.agreed(paths.done):
             _Execution(job, paths, ranks, stop).execute()
 
@@ -129,7 +133,7 @@ class _Execution:
             trained = self._train(parts)
             if ranks.main:
                 checkpoint = checkpoint_state(paths.checkpoint) if self.run.portions else None
-                facts = {"checkpoint": checkpoint, "losses": self._digest_of_losses()}
+                facts = {"checkpoint": checkpoint, "losses": digest_of_losses(paths)}
                 write_sealed(paths.trained, {**vars(trained), **facts})
             ranks.wait()
             _free()
@@ -212,15 +216,11 @@ class _Execution:
             ),
             "peak_memory_mib": _peak_memory_mib(),
             "checkpoint": trained.get("checkpoint") if self.job["keep_checkpoint"] else None,
-            "losses": trained.get("losses", self._digest_of_losses()),
+            "losses": trained.get("losses", digest_of_losses(self.paths)),
             "ranks": self.ranks.size,
             "threads": torch.get_num_threads(),
             "versions": {name: importlib.metadata.version(name) for name in packages},
         }
-
-    def _digest_of_losses(self) -> str | None:
-        path = self.paths.training
-        return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
 
     def _train(self, parts: list[Part]) -> training.Trained:
         """Train on the portions of the run; a run without any is the base checkpoint as it is."""

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from cotbal.balance import Balance
 from cotbal.balance.probes import BASE, MINI, full_run, solo_mini_run, solo_run
-from cotbal.data.files import as_written, digest_of, need_sealed, read_json, read_jsonl
+from cotbal.data.files import as_written, digest_of, need_sealed, read_json
 from cotbal.errors import RunError
+from cotbal.jobs.losses import read_losses
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import UNTRAINED
@@ -39,8 +40,9 @@ class RunContents:
         ratios: task -> sampling ratio; empty where every task is sampled as it is.
         outcome: `outcome.json`, empty until the run is done.
         failure: message of the failure, or an empty text.
-        losses: lines of `training.jsonl`.
+        losses: lines of `training.jsonl`; none if they are `damaged`.
         scores: (task, split) -> scores.
+        damaged: whether `training.jsonl` is missing, or is not as the training wrote it.
     """
 
     name: str
@@ -54,6 +56,7 @@ class RunContents:
     failure: str
     losses: tuple[Mapping[str, Any], ...]
     scores: Mapping[tuple[str, str], TaskScores]
+    damaged: bool = False
 
     @property
     def label(self) -> str:
@@ -280,6 +283,7 @@ def _read_run(root: Path, kind: Kind, planned: Mapping[str, Any], recipe_seed: i
         message = str(failure["message"]) if failure else ""
     with as_written(paths.job):
         weights, ratios = dict(job.get("weights") or {}), _ratios(job)
+    losses = _losses(paths)
     scores = {}
     files = (root / "scores").glob("*.json")
     for path in sorted(files):
@@ -296,9 +300,18 @@ def _read_run(root: Path, kind: Kind, planned: Mapping[str, Any], recipe_seed: i
         ratios=ratios,
         outcome=outcome,
         failure=message,
-        losses=tuple(read_jsonl(paths.training)),
+        losses=losses or (),
         scores=scores,
+        damaged=losses is None,
     )
+
+
+def _losses(paths: RunPaths) -> tuple[Mapping[str, Any], ...] | None:
+    """The losses of a run; None if they are damaged, which no score depends on."""
+    try:
+        return tuple(read_losses(paths))
+    except RunError:
+        return None
 
 
 def _ratios(job: Mapping[str, Any]) -> dict[str, float]:

@@ -42,6 +42,7 @@ from cotbal.report.tables import (
 from cotbal.scores.interval import SAMPLING_ONLY
 from cotbal.weightings import method_label
 
+FEW = 5  # runs that are named one by one
 TITLES = {
     "summary": "Summary",
     "flags": "What was flagged",
@@ -328,6 +329,8 @@ def _missing(contents: Contents, comparison: Comparison) -> list[str]:
     """What this report does not show, and why."""
     hidden = len(contents.tasks) - len(contents.drawn)
     waiting = [method_label(name) for name in models_of(contents) if name not in comparison.methods]
+    damaged = [run.label for run in contents.runs if run.damaged]
+    more = [f"{len(damaged) - FEW} others"] if len(damaged) > FEW else []
     reasons = {
         "the weights and what they are computed from, because there is no balance.json": (
             not contents.balance
@@ -339,5 +342,7 @@ def _missing(contents: Contents, comparison: Comparison) -> list[str]:
         f"loss curves, score curves and examples of {hidden} tasks with weights in the middle": (
             hidden > 0 and bool(contents.runs)
         ),
+        f"the losses of {listed(damaged[:FEW] + more)}: expected training.jsonl as the training"
+        " wrote it; found another file or none (`cotbal verify`)": bool(damaged),
     }
     return [reason for reason, holds in reasons.items() if holds]

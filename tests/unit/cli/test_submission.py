@@ -15,7 +15,7 @@ import pytest
 
 from cotbal.data.files import locked, write_sealed_rows
 from cotbal.errors import CotbalError, DataError, RunError, RunsFailed
-from cotbal.jobs.executors import JobHandle, record_handle
+from cotbal.jobs.executors import Job, JobHandle, inline, record_handle
 from helpers import tiny_vlm
 from helpers.commands import Command
 from helpers.errors import a_line_names
@@ -75,10 +75,12 @@ def test_a_stopped_command_resumes_where_it_was(
 ) -> None:
     monkeypatch.setattr("cotbal.benchmarks.submission.command.PIECE", 1)
     pieces = setup.directory / "generations"
-    pieces.mkdir(parents=True)
+    arguments = ("submission", setup.run, "--raw", setup.raw, "--on", "inline", "--json")
+    assert cotbal(*arguments).code == 0
     write_sealed_rows(pieces / "000000000.jsonl", [{"id": 9001, "answer": "Two Cats"}])
+    (pieces / "000000001.jsonl").unlink()
     (pieces / ".000000001.jsonl.abc").write_text('{"id": 9000, "ans')  # what a kill leaves behind
-    ended = cotbal("submission", setup.run, "--raw", setup.raw, "--on", "inline", "--json")
+    ended = cotbal(*arguments)
     assert ended.code == 0, ended.err
     assert setup.answers()[0] == {"id": 9001, "answer": "Two Cats"}
     assert [answer["id"] for answer in setup.answers()] == [9001, 9000]
@@ -124,9 +126,30 @@ def test_answers_of_another_model_are_not_passed_off_as_its_own(
     tiny_vlm.build(setup.run / "checkpoint", seed=1)
     refused = cotbal(*arguments)
     refused.expect(RunError, None, "checkpoint: was")
+    job = (setup.directory / "job.json").rename(setup.directory / "job.away")
+    cotbal(*arguments).expect(RunError, "changed-settings", setup.directory)
+    job.rename(setup.directory / "job.json")
     assert cotbal(*arguments, "--restart-changed").code == 0
     assert (setup.run / "vqav2_testdev.old-1/submission.json").exists()
     assert (setup.directory / "submission.json").exists()
+
+
+@pytest.mark.parametrize("file", ["vqav2_testdev/questions.jsonl", "checkpoint/model.safetensors"])
+def test_a_worker_answers_what_its_job_was_written_for(
+    setup: Setup, cotbal: Command, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    """The job may have waited in a queue while the questions or the model changed."""
+    path, begin = setup.run / file, inline._run_module
+
+    def late(job: Job) -> None:
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        begin(job)
+
+    monkeypatch.setattr(inline, "_run_module", late)
+    ended = cotbal("submission", setup.run, "--raw", setup.raw, "--on", "inline")
+    ended.expect(RunsFailed, "runs-failed", path if path.suffix == ".jsonl" else path.parent)
+    assert setup.answers() == []
 
 
 def test_what_is_missing_is_reported_in_one_sentence(setup: Setup, cotbal: Command) -> None:

@@ -8,23 +8,28 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cotbal.data.files import is_locked, read_json, write_json
+from cotbal.data.files import archive, is_locked, locked, read_json, write_json
 from cotbal.errors import RunError
 from cotbal.jobs import pipeline
 from cotbal.jobs.execute import Options
 from cotbal.jobs.executors import JobHandle, record_handle, recorded_handle
 from cotbal.jobs.queue import cancel
-from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.response import plan_trials, run_trials
+from cotbal.jobs.rundir import RunDir, submission_of
 from cotbal.jobs.status import status
+from cotbal.jobs.verify import repair
 from cotbal.recipe.recipe import load_recipe
+from cotbal.training.run_paths import RunPaths
 from helpers.errors import raises
 from helpers.pipeline_fakes import EXECUTOR
 
 QUEUE = "helpers.pipeline_fakes.queue"
+FAKE = Options(executor=EXECUTOR)
 
 
 @pytest.fixture
@@ -149,6 +154,75 @@ def test_a_run_is_not_archived_while_its_worker_lives(
         if seconds > 1:
             pipeline.balance(changed, options)
             assert paths.root.with_name("full-ocr.old-1").exists()
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """Name of a run that was archived -> whether its lock was held before and after."""
+    held = {}
+
+    def watched(directory: Path) -> Path:
+        before = is_locked(RunPaths(directory).lock)
+        archived = archive(directory)
+        held[directory.name] = before and is_locked(RunPaths(archived).lock)
+        return archived
+
+    monkeypatch.setattr("cotbal.jobs.queue.archive", watched)
+    return held
+
+
+def test_a_run_is_locked_while_it_is_archived(
+    root: RunDir, recipe_path: Path, queue: Path, held: dict[str, bool]
+) -> None:
+    changed = pipeline.plan(load_recipe(recipe_path, ["optimization.epochs=2"]), root)
+    pipeline.balance(changed, Options(executor=EXECUTOR, restart_changed=True))
+    assert held == dict.fromkeys(("mini", "full-ocr", "full-vqa", "full-count"), True)
+    assert not [path for path in root.root.rglob("lock") if is_locked(path)]
+
+
+def test_a_run_is_locked_while_a_repair_archives_it(
+    root: RunDir, queue: Path, held: dict[str, bool]
+) -> None:
+    root.probe("mini").job.unlink()
+    repair(root, lambda *_: None)
+    assert held == {"mini": True}
+
+
+def test_trials_are_locked_while_they_are_archived(
+    recipe_path: Path, held: dict[str, bool]
+) -> None:
+    directory = RunDir(recipe_path.parent / "trials")
+    run_trials(plan_trials(load_recipe(recipe_path, ["response.runs=8"]), directory), FAKE)
+    again = plan_trials(load_recipe(recipe_path, ["response.runs=6"]), directory)
+    run_trials(again, replace(FAKE, restart_changed=True))
+    assert {"trial-6", "trial-7"} <= held.keys()
+    assert set(held.values()) == {True}
+
+
+def test_a_worker_that_begins_meanwhile_stops_the_command(
+    root: RunDir, recipe_path: Path, queue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the command has looked for workers: then a part of the runs may be archived."""
+    monkeypatch.setattr("cotbal.jobs.queue.END_SECONDS", 0.2)
+    paths = root.probe("full:ocr")
+    monkeypatch.setattr("cotbal.jobs.execute.release", lambda _: None)
+    changed = pipeline.plan(load_recipe(recipe_path, ["optimization.epochs=2"]), root)
+    with locked(paths.lock), raises(RunError, "run-in-use", paths.root):
+        pipeline.balance(changed, Options(executor=EXECUTOR, restart_changed=True))
+    assert paths.job.exists()
+
+
+def test_a_run_whose_model_is_used_is_not_archived(
+    root: RunDir, recipe_path: Path, queue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = root.probe("full:ocr")
+    answers = submission_of(paths.root)
+    queue.write_text("{}")
+    monkeypatch.setattr("cotbal.jobs.execute._release", lambda _: None)
+    changed = pipeline.plan(load_recipe(recipe_path, ["optimization.epochs=2"]), root)
+    with locked(answers.driver_lock), raises(RunError, "directory-in-use", answers.root):
+        pipeline.balance(changed, Options(executor=EXECUTOR, restart_changed=True))
+    assert paths.job.exists()
 
 
 HOLDER = """

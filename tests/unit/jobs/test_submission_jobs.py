@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cotbal.data.files import is_locked, write_json
+from cotbal.data.files import is_locked, locked, write_json, write_sealed, write_sealed_rows
 from cotbal.errors import RunError
 from cotbal.jobs import pipeline
 from cotbal.jobs.execute import Options
@@ -20,6 +20,7 @@ from cotbal.jobs.executors import JobHandle, record_handle, recorded_handle
 from cotbal.jobs.queue import cancel
 from cotbal.jobs.rundir import RunDir, SubmissionPaths, submission_of
 from cotbal.jobs.status import status
+from cotbal.jobs.verify import verify
 from cotbal.recipe.recipe import load_recipe
 from helpers.errors import raises
 from helpers.pipeline_fakes import EXECUTOR
@@ -115,6 +116,25 @@ def test_status_shows_why_answering_stopped(root: RunDir, queue: Path) -> None:
     state, detail = now["final/ew/vqav2_testdev"]
     assert state == "interrupted"
     assert "50%" in detail
+
+
+def test_what_was_answered_from_is_verified(root: RunDir, queue: Path) -> None:
+    paths = answering(root, "cotbal")
+    write_sealed(paths.job, {"identity": {"code": 3}})
+    write_sealed_rows(paths.questions, [{"id": 1}])
+
+    def damaged() -> dict[Path, tuple[Path, ...]]:
+        checked = verify(root, lambda *_: None)
+        assert [line for line in checked.unchecked if "final/ew/vqav2_testdev" in line], "queued"
+        return {d.file: d.archived for d in checked.differences}
+
+    assert damaged() == {}
+    paths.questions.write_text('{"id": 2}\n')
+    assert damaged() == {paths.questions: (paths.questions,)}
+    paths.job.write_text(paths.job.read_text().replace("3", "4", 1))
+    assert damaged() == {paths.job: (paths.root,)}
+    with locked(paths.driver_lock):
+        assert damaged() == {}
 
 
 def test_a_progress_file_that_a_loss_of_power_cut_off_is_no_error(

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from cotbal.data.files import read_json, read_jsonl, write_sealed, write_sealed_rows
+from cotbal.data.files import archive, read_json, read_jsonl, write_sealed, write_sealed_rows
 from cotbal.errors import RunError
 from cotbal.jobs import worker
 from cotbal.jobs.inputs import identity_digest
 from cotbal.training.ranks import Stopped
+from cotbal.training.run_paths import RunPaths
 from cotbal.training.train import Session
 from helpers.errors import raises
 from helpers.planned_runs import plan_final
@@ -111,6 +113,40 @@ def test_partial_checkpoints_are_marked_with_the_identity_of_the_job(
         begin(tmp_path)
     (session,) = sessions
     assert session.identity == identity_digest(read_json(run / "job.json")["identity"])
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_worker_reads_its_job_when_it_has_the_lock(
+    planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    """While it waited for it, a command may have archived the run and written another job."""
+    run = tmp_path / "ew"
+    shutil.copytree(planned / "run" / "final" / "ew", run)
+    begun, jobs = worker.job_begun, []
+
+    @contextmanager
+    def late(paths: RunPaths) -> Iterator[Any]:
+        archive(run)
+        if replaced:
+            write_sealed(run / "job.json", {"of": "another"})
+        with begun(paths) as entered:
+            yield entered
+
+    class Execution:
+        def __init__(self, job: dict[str, Any], *_: object) -> None:
+            jobs.append(job)
+
+        def execute(self) -> None: ...
+
+    monkeypatch.setattr(worker, "job_begun", late)
+    monkeypatch.setattr(worker, "_Execution", Execution)
+    if replaced:
+        worker.main([str(run / "job.json")])
+    else:
+        with pytest.raises(SystemExit):
+            worker.main([str(run / "job.json")])
+    assert jobs == ([{"of": "another"}] if replaced else [])
+    assert not (run / "failure.json").exists()
 
 
 def test_a_copy_with_other_times_is_what_was_planned(planned: Path) -> None:

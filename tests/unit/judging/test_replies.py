@@ -110,6 +110,17 @@ def test_what_is_settled(tmp_path: Path) -> None:
     assert kept.settled(ask("new"))
 
 
+def test_a_reply_that_was_changed_is_asked_for_again(tmp_path: Path) -> None:
+    path = tmp_path / "judgements.jsonl"
+    kept = Replies(path)
+    kept.add(reply("8 7"))
+    kept.add(reply("5 5", "later"))
+    path.write_bytes(path.read_bytes().replace(b"8 7", b"9 7"))
+    again = Replies(path)
+    assert not again.settled(ask())
+    assert again.ratings(ask("later")) == Ratings(5, 5)
+
+
 def test_a_line_that_was_cut_off_spoils_no_other(tmp_path: Path) -> None:
     path = tmp_path / "judgements.jsonl"
     kept = Replies(path)

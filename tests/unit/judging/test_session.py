@@ -88,6 +88,7 @@ def test_what_is_sent_and_what_is_kept(server: JudgeServer, kept: Replies, settl
     assert [message["role"] for message in first["messages"]] == ["system", "user"]
     assert "[Assistant 1]\nA hat." in server.questions[0]
     line = lines(kept)[0]
+    assert len(line.pop("sha256")) == 64
     assert line.pop("time") == pytest.approx(time.time(), abs=600)
     assert line == {
         "key": asks(1)[0].key,

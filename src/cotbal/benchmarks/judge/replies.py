@@ -1,5 +1,5 @@
-"""Every reply of a judge, kept raw: one JSON line per reply, never changed, and read again on every
-start.
+"""Every reply of a judge, kept raw: one JSON line per reply with its digest, never changed, and
+read again on every start.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 from cotbal.benchmarks.judge.budget import NONE, Tokens
 from cotbal.benchmarks.judge.judge import Request
 from cotbal.data.files import append_jsonl
+from cotbal.errors import RunError
+from cotbal.scores.sealed import sealed, unsealed
 
 ATTEMPTS = 4  # replies without ratings before a pair is left out: the first, and three more
 BEST = 10.0
@@ -85,7 +87,7 @@ class Replies:
 
     def add(self, reply: Reply) -> None:
         """Append a reply to the file."""
-        append_jsonl(self.path, reply.to_json())
+        append_jsonl(self.path, sealed(reply.to_json()))
         self._replies.setdefault(reply.key, []).append(reply)
 
     def ratings(self, request: Request) -> Ratings | None:
@@ -150,7 +152,7 @@ def _read(path: Path) -> list[Reply]:
     replies = []
     for line in text.split("\n"):
         try:
-            replies.append(read_reply(json.loads(line)))
-        except (ValueError, KeyError, TypeError):
-            continue  # half a line, or none
+            replies.append(read_reply(unsealed(json.loads(line), path)))
+        except (ValueError, KeyError, TypeError, RunError):
+            continue  # half a line, none, or one that was changed: its pair is judged again
     return replies

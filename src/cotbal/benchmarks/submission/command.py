@@ -4,6 +4,8 @@ its server.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,15 +16,22 @@ from typing import Any
 from cotbal import plugins
 from cotbal.benchmarks.academic.vqav2_server import ServerQuestions, write_submission
 from cotbal.data.checks.special_tokens import read_special_tokens
-from cotbal.data.files import archive, locked, read_json, read_sealed_rows, write_json, write_jsonl
+from cotbal.data.files import (
+    as_written,
+    locked,
+    read_json,
+    read_sealed_rows,
+    write_sealed,
+    write_sealed_rows,
+)
 from cotbal.data.reading.images import problems_of_images
 from cotbal.data.reading.record import IMAGE
 from cotbal.errors import CotbalError, DataError, RunError
-from cotbal.jobs.checkpoint_files import need_whole_checkpoint
+from cotbal.jobs.checkpoint_files import checkpoint_stat, need_whole_checkpoint
 from cotbal.jobs.execute import Options, follow
 from cotbal.jobs.executors import Job, forget_handle
 from cotbal.jobs.inputs import CODE_VERSION, differences
-from cotbal.jobs.queue import need_none_elsewhere, record_driver, release
+from cotbal.jobs.queue import archive_run, need_none_elsewhere, record_driver, release
 from cotbal.jobs.rundir import SubmissionPaths, submission_of
 from cotbal.recipe.recipe import load_recipe
 from cotbal.recipe.schema import ResourcesSection
@@ -122,14 +131,12 @@ def _candidate(
     identity = {
         "code": CODE_VERSION,
         "checkpoint": need_whole_checkpoint(paths),
-        "questions": len(questions.asked),
+        "questions": _digest(questions),
         "instruction": instruction,
         "max_new_tokens": recipe.file.generation.max_new_tokens,
     }
     answers = submission_of(paths.root)
-    changed = []
-    if answers.job.exists():
-        changed = differences(read_json(answers.job)["identity"], identity)
+    changed = differences(_made_from(answers, identity), identity)
     if changed and not restart_changed:
         raise RunError(
             f"{answers.root} was made with other settings ({'; '.join(changed)});"
@@ -144,10 +151,28 @@ def _candidate(
         "task": task,
         "instruction": instruction,
         "identity": identity,
+        "checkpoint_stat": checkpoint_stat(str(paths.checkpoint)),
         "piece": PIECE,
     }
     name = paths.root.relative_to(path.parent.parent).as_posix()
     return Candidate(name, answers, job, recipe.resources, bool(changed))
+
+
+def _digest(questions: ServerQuestions) -> str:
+    texts = json.dumps([vars(asked) for asked in questions.asked])
+    return hashlib.sha256(texts.encode()).hexdigest()
+
+
+def _made_from(answers: SubmissionPaths, identity: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The identity of the answers on disk; without a job file they are those of nobody knows what.
+
+    Args:
+        identity: where there are no answers.
+    """
+    if answers.job.exists():
+        with as_written(answers.job):
+            return dict(read_json(answers.job)["identity"])
+    return {} if answers.pieces else identity
 
 
 def _recipe_above(run: Path) -> Path | None:
@@ -194,7 +219,7 @@ def _locked(candidate: Candidate, executor: str) -> Iterator[None]:
     if candidate.changed:
         with locked(paths.driver_lock):
             release([paths.root])
-            archive(paths.root)
+            archive_run(paths.root)
     with locked(paths.driver_lock):
         need_none_elsewhere([paths.root], executor)
         record_driver(paths.driver, executor)
@@ -207,8 +232,8 @@ def _locked(candidate: Candidate, executor: str) -> Iterator[None]:
 def _write_inputs(candidate: Candidate, questions: ServerQuestions) -> None:
     """Write the files that a job reads; remove the failure of an earlier one."""
     paths = candidate.paths
-    write_jsonl(paths.questions, map(vars, questions.asked))
-    write_json(paths.job, dict(candidate.job))
+    write_sealed_rows(paths.questions, map(vars, questions.asked))
+    write_sealed(paths.job, candidate.job)
     paths.failure.unlink(missing_ok=True)
 
 

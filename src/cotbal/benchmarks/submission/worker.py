@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from cotbal.data.batches.collate import Row
-from cotbal.data.files import read_json, read_jsonl, write_sealed_rows
+from cotbal.data.files import read_json, read_sealed_rows, write_sealed_rows
 from cotbal.data.reading.record import IMAGE, Record, Turn
+from cotbal.errors import RunError
+from cotbal.jobs.checkpoint_files import checkpoint_digest, checkpoint_stat
 from cotbal.jobs.entry import Progress, job_begun
 from cotbal.recipe.recipe import load_recipe
 from cotbal.training import evaluation
@@ -38,8 +40,9 @@ def _answer(job: dict[str, Any], directory: Path, ranks: Ranks, stop: Callable[[
 
     Raises:
         Stopped: a stop was requested before the end.
+        RunError: the questions or the model are not those that the job was written for.
     """
-    questions = read_jsonl(Path(job["questions"]))
+    questions = read_sealed_rows(Path(job["questions"]))
     size = int(job["piece"])
     pieces = {
         start: directory / "generations" / f"{start:09d}.jsonl"
@@ -49,6 +52,7 @@ def _answer(job: dict[str, Any], directory: Path, ranks: Ranks, stop: Callable[[
     missing = ranks.agreed(unanswered)
     if not missing:
         return
+    _need_unchanged(job)
     recipe = load_recipe(Path(job["recipe"]))
     images = {question["image"] for question in questions}
     features = image_features(recipe, len(images), ranks)
@@ -70,6 +74,21 @@ def _answer(job: dict[str, Any], directory: Path, ranks: Ranks, stop: Callable[[
                 raise Stopped
     finally:
         features.save()
+
+
+def _need_unchanged(job: Mapping[str, Any]) -> None:
+    """The model is that of the job, which may have waited in a queue; its bytes are read only if a
+    size or time has changed.
+    """
+    checkpoint = job["checkpoint"]
+    if job["checkpoint_stat"] == checkpoint_stat(checkpoint):
+        return
+    if job["identity"]["checkpoint"] != checkpoint_digest(checkpoint):
+        raise RunError(
+            f"{checkpoint}: expected the model that the job was written for; found another: bring"
+            " it back, or rerun the command with --restart-changed",
+            "changed-inputs",
+        )
 
 
 def _row(number: int, question: dict[str, Any], job: dict[str, Any]) -> Row:

@@ -3,6 +3,8 @@ table of all of them.
 
 OUT/<model>/checkpoint/        prepared copy, links to the weights
 OUT/<model>/<column>/output/   what lmms-eval wrote
+OUT/<model>/<column>/lock         held while lmms-eval runs
+OUT/<model>/<column>/job.json     what the evaluation was begun with
 OUT/<model>/<column>/log.txt, done.json
 OUT/lmms/                      task files and model that lmms-eval was given
 OUT/results.csv                for `cotbal overall`
@@ -19,8 +21,8 @@ import numpy as np
 
 from cotbal.benchmarks.zeroshot.columns import COLUMNS, OTHERS, ZeroShot
 from cotbal.benchmarks.zeroshot.values import remarks
-from cotbal.data.files import read_json, write_json
-from cotbal.errors import ScoresError
+from cotbal.data.files import as_written, read_json, write_sealed
+from cotbal.errors import RunError, ScoresError
 from cotbal.scores.harnesses import lmms_eval
 from cotbal.scores.results import Column, Results
 from cotbal.training.run_paths import Below
@@ -38,6 +40,7 @@ class Cell:
 
     output = Below("output")  # written by lmms-eval
     log = Below("log.txt")  # what it printed
+    job = Below("job.json")  # what determines its result
 
     @property
     def root(self) -> Path:
@@ -46,9 +49,30 @@ class Cell:
 
     @property
     def done(self) -> Done | None:
-        """What `finish` wrote; None while that is missing."""
+        """What `finish` wrote; None while that is missing.
+
+        Raises:
+            RunError: it is damaged.
+        """
         path = self.root / "done.json"
-        return read_json(path) if path.exists() else None
+        try:
+            return read_json(path) if path.exists() else None
+        except RunError as error:
+            raise RunError(
+                f"{path}: expected a result as it was written; found a damaged file: remove it, and"
+                " rerun the command to evaluate this column again",
+                error.code,
+            ) from None
+
+    def made_from(self) -> dict[str, Any] | None:
+        """The identity of what is on disk, finished or not; None where there is nothing.
+
+        Raises:
+            RunError: a file is damaged.
+        """
+        content = self.done or (read_json(self.job) if self.job.exists() else None)
+        with as_written(self.root):
+            return None if content is None else dict(content["identity"])
 
 
 def finish(cell: Cell, identity: Mapping[str, Any], whole: bool) -> Done:
@@ -80,7 +104,7 @@ def finish(cell: Cell, identity: Mapping[str, Any], whole: bool) -> Done:
         "questions": {benchmark.name: benchmark.questions for benchmark in benchmarks},
         "identity": identity,
     }
-    write_json(cell.root / "done.json", content)
+    write_sealed(cell.root / "done.json", content)
     return content
 
 

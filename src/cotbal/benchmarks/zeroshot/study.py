@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -17,14 +18,16 @@ from cotbal.benchmarks.zeroshot import command
 from cotbal.benchmarks.zeroshot.cells import Cell, finish
 from cotbal.benchmarks.zeroshot.checkpoint import Preparation, plan_preparation, write_copy
 from cotbal.benchmarks.zeroshot.columns import ZeroShot
-from cotbal.data.files import archive
+from cotbal.data.files import write_sealed
 from cotbal.errors import CotbalError, RunError, RunsFailed
 from cotbal.jobs.checkpoint_files import checkpoint_digest
 from cotbal.jobs.executors import Job, Outcome, Resources, log_tail
 from cotbal.jobs.inputs import differences
+from cotbal.jobs.queue import archive_run, need_none_elsewhere, queued, release
 from cotbal.training.run_paths import Below
 from cotbal.weightings import method_label
 
+EVALUATE = "cotbal.benchmarks.zeroshot.evaluate"
 CHECKPOINT = "checkpoint"  # name of the folder in a run directory
 
 
@@ -57,7 +60,8 @@ class Plan:
             is used.
         works: cells that are not done.
         kept: cells that are.
-        changed: directories of results that were made with other settings, to be archived.
+        changed: directories of results that were made or begun with other settings, to be
+            archived.
     """
 
     root: Path
@@ -136,13 +140,13 @@ def plan(
         for column in columns:
             cell = Cell(root, model.name, column)
             identity = {"checkpoint": digest, **_identity(environment, how, column)}
-            done = cell.done
-            changed = differences(done["identity"], identity) if done else []
-            if done and not changed:
+            before = cell.made_from()
+            changed = differences(before, identity) if before else []
+            if cell.done and not changed:
                 kept.append(cell)
                 continue
             if changed:
-                _demand_restart(cell, changed, restart_changed)
+                _demand_restart(cell, changed, restart_changed or not cell.done)
                 archived.append(cell.root)
             argv = command.argv(environment, how, checkpoint, column, root / "lmms", cell.output)
             works.append(Work(cell, argv, identity))
@@ -221,6 +225,7 @@ def run_plan(
     Raises:
         CotbalError: a judge is needed and its key is missing, or the executor works in this
             process.
+        RunError: an evaluation that another command has begun works in one of the directories.
         RunsFailed: commands failed, or left no result; each with the tail of its log.
     """
     if executor == "inline":
@@ -233,12 +238,11 @@ def run_plan(
         return
     run = plugins.load("cotbal.jobs.executors", executor).run
     _demand_key([work.cell.column for work in todo.works])
-    for path in todo.changed:
-        report(f"archived: {archive(path)}")
-    _write_inputs(todo)
+    adopted = _settle(todo, executor, report)
+    _write_inputs(todo, adopted)
     works = {_title(work.cell): work for work in todo.works}
     jobs = [
-        Job(title, work.cell.root, work.argv, max(work.cell.column.questions))
+        Job(title, work.cell.root, _command(work), max(work.cell.column.questions))
         for title, work in works.items()
     ]
     variables = {**resources.environment, **command.variables(todo.lmms)}
@@ -252,15 +256,37 @@ def run_plan(
         )
 
 
-def _write_inputs(todo: Plan) -> None:
-    """Task files, copies of checkpoints, and empty directories for the output."""
+def _settle(todo: Plan, executor: str, report: Callable[[str], None]) -> set[Path]:
+    """Archive what was made with other settings, once nothing works on it.
+
+    Returns:
+        The directories in which a job of an earlier command works, which this one adopts.
+    """
+    directories = [work.cell.root for work in todo.works]
+    same = [path for path in directories if path not in todo.changed]
+    need_none_elsewhere(same, executor)
+    adopted = {job.directory for job in queued(same) if job.status is not None}
+    release([path for path in directories if path not in adopted])
+    for path in todo.changed:
+        report(f"archived: {archive_run(path)}")
+    return adopted
+
+
+def _command(work: Work) -> tuple[str, ...]:
+    return (sys.executable, "-m", EVALUATE, str(work.cell.root.resolve()), *work.argv)
+
+
+def _write_inputs(todo: Plan, adopted: set[Path]) -> None:
+    """Task files, copies of checkpoints, identities, and empty directories for the output."""
     command.write_files(todo.environment, todo.lmms)
     for name in dict.fromkeys(work.cell.model for work in todo.works):
         preparation = todo.preparations[name]
         if preparation is not None:
             write_copy(preparation, todo.root / name / CHECKPOINT)
     for work in todo.works:
-        shutil.rmtree(work.cell.output, ignore_errors=True)  # of an attempt that was never done
+        if work.cell.root not in adopted:
+            shutil.rmtree(work.cell.output, ignore_errors=True)  # of an attempt that was not done
+            write_sealed(work.cell.job, {"identity": work.identity})
 
 
 def _title(cell: Cell) -> str:
