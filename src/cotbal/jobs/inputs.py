@@ -278,7 +278,14 @@ def settings_of(recipe: Recipe, run: Run, weights: Mapping[str, float] | None) -
     file = recipe.file
     no_effect = {  # on the result of a run
         "model": {"checkpoint", "gradient_checkpointing"},
-        "optimization": {"micro_batch_size", "packing", "checkpoint_steps", "seed", "max_passes"},
+        "optimization": {
+            "micro_batch_size",
+            "packing",
+            "group_by_length",
+            "checkpoint_steps",
+            "seed",
+            "max_passes",
+        },
         "generation": {"batch_size"},
         "portions": {"mini", "large"} if run.by_fraction else set(),
     }
