@@ -107,6 +107,12 @@ def of_two() -> dict[str, dict[str, Any]]:
     made["dynamic 4 2 sharded"] = {**cut, "weighting": sensitive(), **SEVERAL, **sharded()}
     made["grouped"] = {**cut, "data": grouped()}
     made["images"] = {**cut, "data": with_images(WITH_IMAGE)}
+    made["images checkpointed"] = {
+        **cut,
+        "data": with_images(WITH_IMAGE),
+        "gradient_checkpointing": True,
+        "ddp_find_unused_parameters": True,  # rank 1 never runs the vision tower
+    }
     blank = with_blank_image(with_task_ids(pad, TASKS), with_images([0])[0])
     made["images sharded"] = {
         **cut,

@@ -64,7 +64,7 @@ SETS = [
     pytest.param(GUARDS, id="guards"),
     pytest.param(REST, id="rest", marks=pytest.mark.extended),
 ]
-BLANKS = 6  # rows of a blank image in the case `full`
+BLANKS = 9  # rows of a blank image, or that fill up the last round, in the case `full`
 
 
 def prepared(recipe_file: Path, root: Path, settings: tuple[str, ...]) -> Path:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from transformers import LlavaForConditionalGeneration
 
 from cotbal.data.batches.collate import Collator
+from cotbal.data.batches.grouping import StepLayout
 from cotbal.data.batches.order import Mixed
 from cotbal.data.batches.packing import packed
 from cotbal.data.files import default_cache, read_jsonl
@@ -29,7 +30,7 @@ from cotbal.training.features.images import ImageFeatures
 from cotbal.training.partial_checkpoints import mark_complete
 from cotbal.training.ranks import Stopped
 from cotbal.training.run_paths import RunPaths
-from cotbal.training.trainers.arguments import arguments
+from cotbal.training.trainers.arguments import arguments, layout_to_group
 from helpers.errors import names_all, raises
 from helpers.tiny_vlm import BASE, mixture
 
@@ -354,6 +355,60 @@ def test_the_batch_is_the_same_on_any_number_of_ranks(
         micro,
         accumulation,
     )
+    # With gradient checkpointing too: test_ranks trains with it.
+    assert args.ddp_find_unused_parameters
+
+
+@pytest.mark.parametrize(
+    ("settings", "ranks", "layout"),
+    [
+        ((), 1, StepLayout(4, 1, 2)),
+        (("optimization.micro_batch_size=2",), 2, StepLayout(2, 2, 2)),
+        (("optimization.micro_batch_size=1",), 2, StepLayout(1, 2, 4)),
+        (("optimization.micro_batch_size=1",), 1, None),
+        ((), 2, None),
+        (("optimization.micro_batch_size=8",), 1, None),
+        (("optimization.packing=true",), 1, None),
+        (("optimization.normalizer=per_device",), 1, None),
+        (("optimization.group_by_length=false",), 1, None),
+    ],
+)
+def test_rows_are_grouped_where_that_saves_padding_and_changes_nothing(
+    recipe_file: Path, settings: tuple[str, ...], ranks: int, layout: StepLayout | None
+) -> None:
+    optimization = load_recipe(recipe_file, settings).file.optimization
+    assert layout_to_group(optimization, ranks) == layout
+
+
+def test_grouping_by_length_changes_no_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It saves padding, and a training may change it when it resumes."""
+    file = mixture(tmp_path / "mixture", {"color": 1, "paint": 20})
+    padding: list[int] = []
+    made = Collator.training
+
+    def seen(collator: Collator, rows: Any) -> Any:
+        batch = made(collator, rows)
+        padding.append(int((batch["attention_mask"] == 0).sum()))
+        return batch
+
+    monkeypatch.setattr(Collator, "training", seen)
+    on, off = load_recipe(file), load_recipe(file, ("optimization.group_by_length=false",))
+    spent = []
+    for name, recipe in (("on", on), ("off", off)):
+        padding.clear()
+        train(recipe, "cotbal", tmp_path / name)
+        spent.append(sum(padding))
+    assert spent[0] < 0.6 * spent[1]
+    with pytest.raises(Interrupted):
+        train(off, "cotbal", tmp_path / "both", stop_after=3)
+    train(on, "cotbal", tmp_path / "both")
+    for name in ("on", "both"):
+        checkpoints = (tmp_path / other / "checkpoint" for other in ("off", name))
+        moved, apart = distances(Path(on.checkpoint), *checkpoints)
+        assert moved > 0.1
+        assert apart / moved < 1e-5
 
 
 def test_a_batch_that_ranks_cannot_share_is_rejected(recipe_file: Path, tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ from cotbal.scores.measure import problem_finder
 CODE_VERSION = 3
 TOKEN_SAMPLE = 500  # records per task whose tokens are counted for the plan
 _CHOSEN = "records"  # which records of a file are used
+# Of `optimization`: they change no update, or `run.seed` and `run.ratios` hold their effect.
+_NO_ENTRY = ("packing", "group_by_length", "checkpoint_steps", "seed", "max_passes")
 _DERIVED = (f".{_CHOSEN}", ".images", ".image_bytes")
 # Appendix C of the paper: a mini below this is too small to teach a task's format reliably
 FEW_RECORDS = 1000
@@ -278,7 +280,7 @@ def settings_of(recipe: Recipe, run: Run, weights: Mapping[str, float] | None) -
     file = recipe.file
     no_effect = {  # on the result of a run
         "model": {"checkpoint", "gradient_checkpointing"},
-        "optimization": {"micro_batch_size", "packing", "checkpoint_steps", "seed", "max_passes"},
+        "optimization": {"micro_batch_size", *_NO_ENTRY},
         "generation": {"batch_size"},
         "portions": {"mini", "large"} if run.by_fraction else set(),
     }

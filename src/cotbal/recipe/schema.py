@@ -182,8 +182,8 @@ class Optimization(Section):
     epochs: float = Field(1, gt=0)
     batch_size: int = Field(128, ge=1)  # records an optimizer step, over all devices
     micro_batch_size: int = Field(16, ge=1)  # records per device and a forward pass
-    # Several records in one row of at most max_length tokens, instead of padding.
-    packing: Flag = False
+    packing: Flag = False  # several records per row of at most max_length tokens, no padding
+    group_by_length: Flag = True  # within an optimizer step: less padding, the same update
     learning_rate: float = Field(2e-5, gt=0)
     schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
     warmup_ratio: float = Field(0.03, ge=0, lt=1)

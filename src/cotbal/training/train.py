@@ -13,7 +13,9 @@ import torch
 from torch import nn
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, set_seed
 
-from cotbal.data.batches.collate import Batch
+from cotbal.data.batches.collate import Batch, Collator
+from cotbal.data.batches.estimated_lengths import EstimatedLengths
+from cotbal.data.batches.grouping import GroupedByLength
 from cotbal.data.batches.loading import steady
 from cotbal.data.batches.order import FILLER, Mixed, Shuffled
 from cotbal.data.batches.packing import packed
@@ -29,7 +31,7 @@ from cotbal.training.partial_checkpoints import last_complete, mark_complete, st
 from cotbal.training.ranks import ALONE, Ranks, Stopped
 from cotbal.training.run_paths import RunPaths
 from cotbal.training.tracking import Tracking
-from cotbal.training.trainers.arguments import arguments
+from cotbal.training.trainers.arguments import arguments, layout_to_group, micro_batches
 from cotbal.training.trainers.blank_image import with_blank_image
 from cotbal.training.trainers.hf import TaskWeightedTrainer, with_task_ids
 from cotbal.training.trainers.packing_check import ROWS, PackingCheckCallback
@@ -129,16 +131,17 @@ def _trainer(
     model, processor = _load(recipe)
     prepared = vlm.prepare(model, recipe.model)
     tasks = [task.name for task in recipe.mixture.trained]
-    collator = _collator(recipe, processor, tasks, rows)
+    files = [part[1] for part in rows.parts]
+    plain = collator_for(processor, recipe.images, recipe.model.max_length, files)
+    collator = _with_tasks(plain, tasks)
     options = recipe.file.weightings.get(run.weighting)
     ranks = log.ranks.size
     use_cache = {key: value for key, value in vars(model.config).items() if key == "use_cache"}
     args = arguments(recipe, len(rows), log.paths.partial, run.seed, ranks, log.session.tracking)
-    together = args.per_device_train_batch_size * ranks if ranks > 1 else 1
     trainer = TaskWeightedTrainer(
         model=prepared,
         args=args,
-        train_dataset=Shuffled(rows, run.seed, together, rows.repeats),
+        train_dataset=_ordered(recipe, rows, run.seed, ranks, plain),
         data_collator=collator,
         tasks=tasks,
         weighting=build_weighting(run.weighting, tasks, weights, seed=run.seed, options=options),
@@ -169,13 +172,20 @@ def _load(recipe: Recipe) -> tuple[Any, Any]:
     return vlm.load(recipe.checkpoint, recipe.model.dtype, recipe.model.remote_code, recipe.model)
 
 
-def _collator(
-    recipe: Recipe, processor: Any, tasks: Sequence[str], rows: Mixed
-) -> Callable[[list[Any]], Batch]:
-    collator = collator_for(
-        processor, recipe.images, recipe.model.max_length, [part[1] for part in rows.parts]
-    )
+def _ordered(
+    recipe: Recipe, rows: Mixed, seed: int, ranks: int, collator: Collator
+) -> Shuffled | GroupedByLength:
+    """The rows in the order in which the ranks take them."""
+    settings = recipe.file.optimization
+    together = micro_batches(settings, ranks)[0] * ranks if ranks > 1 else 1
+    shuffled = Shuffled(rows, seed, together, rows.repeats)
+    layout = layout_to_group(settings, ranks)
+    if layout is None:
+        return shuffled
+    return GroupedByLength(shuffled, layout, EstimatedLengths(collator))
 
+
+def _with_tasks(collator: Collator, tasks: Sequence[str]) -> Callable[[list[Any]], Batch]:
     def collate(items: list[Any]) -> Batch:
         batch = collator.training([item["row"] for item in items])
         fillers = torch.tensor([FILLER in item for item in items])

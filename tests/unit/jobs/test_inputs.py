@@ -87,6 +87,7 @@ def test_how_answers_are_chosen_determines_the_runs_that_answer(recipe_path: Pat
     "override",
     [
         "optimization.micro_batch_size=8",
+        "optimization.group_by_length=false",
         "optimization.packing=true",
         "optimization.checkpoint_steps=7",
         "optimization.max_passes=2",

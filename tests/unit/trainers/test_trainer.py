@@ -14,6 +14,8 @@ import torch
 from peft import PromptTuningConfig, get_peft_model
 from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration, Trainer
 
+from cotbal.data.batches.grouping import StepLayout
+from cotbal.data.batches.grouping import grouped as grouped_by_length
 from cotbal.data.batches.packing import packed
 from cotbal.errors import CotbalError, RunError
 from cotbal.loss import IGNORED, predicting, token_losses, token_tasks
@@ -101,6 +103,23 @@ def test_the_last_partial_window_is_exact(checkpoint: Path, tmp_path: Path) -> N
         )
         < 1e-5
     )
+
+
+def test_rows_grouped_by_length_make_the_same_update(checkpoint: Path, tmp_path: Path) -> None:
+    """In float64, in two steps, of which the second is not full."""
+    layout = StepLayout(4, 1, 4)
+    data = rows(22)
+    lengths = [len(row["input_ids"]) for row in data]
+    order = grouped_by_length(lengths[:16], layout)
+    order += [16 + row for row in grouped_by_length(lengths[16:], layout)]
+    assert order != list(range(22))
+    settings = {"max_steps": -1, "num_train_epochs": 1, "loading": {"dtype": torch.float64}}
+    plain_order, by_length = (
+        update(checkpoint, tmp_path, 4, 4, data=[data[row] for row in taken], **settings)
+        for taken in (range(22), order)
+    )
+    assert flat(by_length).dtype == torch.float64
+    assert distance(by_length, plain_order) < 1e-12
 
 
 def test_weights_move_the_update_even_where_a_micro_batch_holds_one_task(

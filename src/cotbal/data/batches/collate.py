@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import compress, pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from cotbal.loss import IGNORED
 from cotbal.recipe.mixture import Choose
 
 Batch = dict[str, Any]
+_TEXTS = 512  # whose tokens are kept: those of an optimizer step
 Range = tuple[int, int]  # first and last (exclusive) token
 # What processors raise on images or texts that they cannot process.
 REJECTIONS = (ValueError, TypeError, IndexError, ArithmeticError, RuntimeError)
@@ -80,6 +82,8 @@ class Collator:
         self.images = images
         self.max_length = max_length
         self.recent = RecentImages()
+        # Where rows are grouped by length, a text is tokenised before its batch is made.
+        self._unexpanded = lru_cache(_TEXTS)(self._tokenised)
         self.end = self._end()
         self.placeholder: int = self.tokenizer.convert_tokens_to_ids(processor.image_token)
 
@@ -202,7 +206,7 @@ class Collator:
         bos = self.tokenizer.bos_token
         return not (bos and text.startswith(bos))
 
-    def _unexpanded(self, text: Rendered) -> tuple[list[int], list[Range]]:
+    def _tokenised(self, text: Rendered) -> tuple[list[int], list[Range]]:
         """Token ids of the text (one placeholder per image) and the token ranges of
         the spans in it.
         """

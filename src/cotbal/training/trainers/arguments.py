@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
+from cotbal.data.batches.grouping import StepLayout
 from cotbal.data.batches.loading import START, processes
 from cotbal.errors import CotbalError
 from cotbal.recipe.recipe import Recipe
@@ -30,6 +31,20 @@ def micro_batches(settings: Optimization, ranks: int) -> tuple[int, int]:
     possible = range(1, settings.micro_batch_size + 1)
     micro = max(rows for rows in possible if share % rows == 0)
     return micro, share // micro
+
+
+def layout_to_group(settings: Optimization, ranks: int) -> StepLayout | None:
+    """How a step is divided if its rows are to be grouped by length, else None.
+
+    With one micro-batch per rank, all ranks would wait for the longest row all the same. Packed
+    rows have no padding, and `per_device` depends on how a step is divided.
+    """
+    rows, count = micro_batches(settings, ranks)
+    useful = count > 1 and rows * ranks > 1
+    possible = not settings.packing and settings.normalizer != "per_device"
+    if not (settings.group_by_length and useful and possible):
+        return None
+    return StepLayout(rows, ranks, count)
 
 
 def arguments(
@@ -78,6 +93,9 @@ def arguments(
         disable_tqdm=True,
         # With use_cpu accelerate would leave DeepSpeed out, so gloo alone is set for it.
         use_cpu=not gpus and not deepspeed,
+        # A micro-batch of text leaves out the projector. The Trainer would look for such parameters
+        # only without gradient checkpointing, which allows it as `use_reentrant` is False.
+        ddp_find_unused_parameters=True,
         ddp_backend="gloo" if deepspeed and not gpus else None,
         dataloader_pin_memory=gpus,
         dataloader_num_workers=workers,
