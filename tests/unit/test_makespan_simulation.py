@@ -58,6 +58,6 @@ def test_it_prints_its_table() -> None:
     done = subprocess.run(
         [sys.executable, SCRIPT, "--draws", "2"], capture_output=True, text=True, check=True
     )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("| a weight")]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("| one weight")]
     assert len(lines) == 3 * 6 + 5
     assert {line.count("|") for line in lines} == {8}

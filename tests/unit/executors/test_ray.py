@@ -181,6 +181,7 @@ if not again.exists():
 """
 
 
+@pytest.mark.extended
 def test_one_run_on_two_nodes(
     connected_to_ray: RayNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

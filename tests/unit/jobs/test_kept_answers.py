@@ -46,7 +46,7 @@ def test_answers_are_written_now_and_then(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(kept.read()) == 5
 
 
-@pytest.fixture(params=[plan_final, plan_choosing])
+@pytest.fixture(params=[plan_final, pytest.param(plan_choosing, marks=pytest.mark.extended)])
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A mixture, and a run directory whose final run `ew` has a job file and was not begun."""
     return request.param(tmp_path)
