@@ -14,7 +14,6 @@ made before. Making them is measured as well, for a recipe.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import os
 import statistics
@@ -47,6 +46,7 @@ from training_step import (
     Work,
     in_turns,
     known_features,
+    parser_of,
     quotient,
     weighted,
 )
@@ -242,12 +242,7 @@ def micro_batches(recipe: Recipe, way: Way) -> Callable[[int], None]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("what", help="a recipe, or `random`")
-    parser.add_argument("--size", choices=tuple(RANDOM), default="51M", help="of random weights")
-    parser.add_argument("--rounds", type=int, default=20, help="steps that count")
+    parser = parser_of(__doc__)
     parser.add_argument("--batch", type=int, default=16, help="rows of a step")
     parser.add_argument("--micro", type=int, nargs="+", default=[16, 8, 4], help="of a micro-batch")
     options = parser.parse_args()

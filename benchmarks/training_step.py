@@ -294,13 +294,19 @@ def described(work: Work) -> str:
     )
 
 
-def main() -> None:
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """Reads which model is trained, and for how many steps."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", help="a recipe, or `random`")
     parser.add_argument("--size", choices=tuple(RANDOM), default="51M", help="of random weights")
     parser.add_argument("--rounds", type=int, default=20, help="steps that count")
+    return parser
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
     parser.add_argument("--accumulate", type=int, default=1, help="micro-batches per step")
     options = parser.parse_args()
     torch.set_num_threads(1)
