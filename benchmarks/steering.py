@@ -38,9 +38,8 @@ from cotbal.jobs.weigh import task_weights
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import Run, final_run
 from cotbal.response import Response, Trials, fit_response, read_prediction
-from cotbal.response.choice import RATIOS as SAMPLING_RATIOS
-from cotbal.response.choice import WEIGHTS
 from cotbal.response.coordinates import weights_at
+from cotbal.response.lever import LEVERS, WEIGHTS
 from cotbal.scores.interval import Interval
 from steering_measures import (
     BASELINE,
@@ -101,7 +100,7 @@ class Settings:
     @property
     def kinds(self) -> tuple[str, ...]:
         """Of the trials from which weights are chosen."""
-        return (FULL, CHEAP) if self.lever == WEIGHTS else (FULL,)
+        return (FULL, CHEAP) if self.lever == WEIGHTS.name else (FULL,)
 
     @property
     def ratio_trials(self) -> Path:
@@ -111,7 +110,7 @@ class Settings:
 def measurements(settings: Settings) -> Iterator[list[str]]:
     """Arguments of `cotbal` up to the frozen predictions; each resumes what is not done."""
     recipe, portion = str(settings.recipe), {FULL: ["--fraction", "1"], CHEAP: []}
-    lever = [] if settings.lever == WEIGHTS else ["--lever", settings.lever]
+    lever = [] if settings.lever == WEIGHTS.name else ["--lever", settings.lever]
     trials = {kind: str(settings.out / kind) for kind in settings.kinds}
     for kind, out in trials.items():
         yield ["response", recipe, *portion[kind], *lever, "--out", out, *settings.job]
@@ -419,7 +418,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         part.add_argument("--seeds", default="10,11,12,13,14", help="of the final models")
         part.add_argument("--floor", default="-1%")
         part.add_argument("--others", help="further methods: cotbal,cotbal-simple,tla,...")
-        part.add_argument("--lever", choices=(WEIGHTS, SAMPLING_RATIOS), default=WEIGHTS)
+        part.add_argument("--lever", choices=LEVERS, default=WEIGHTS.name)
         part.add_argument("--ratios", choices=tuple(RATIOS), help="repeat these trials with ratios")
         part.add_argument("--random", type=int, default=0, help="number of random weights")
         part.add_argument("--workers", type=int, default=1)

@@ -37,6 +37,7 @@ COMMANDS = (
     "judge",
     "demo",
     "weights",
+    "design",
     "steer",
     "overall",
     "agree",

@@ -197,7 +197,10 @@ def show_resolution(resolved: Resolution) -> None:
         "task",
         "noise of a run, %",
         "smallest detectable effect, %",
-        title="\nWhat the trials can show: effect of doubling a weight, in % of the score",
+        title=(
+            f"\nWhat the trials can show: effect of doubling a {resolved.lever.one}, in % of the"
+            " score"
+        ),
     )
     for task, noise in resolved.noise.items():
         table.add_row(escape(task), f"{noise:.1f}", f"{resolved.slopes[task]:.1f}")

@@ -89,16 +89,17 @@ def show_response(measured: Response, root: RunDir) -> None:
     """
     from cotbal.scores.interval import significance
 
+    lever = measured.lever
     table = console.table(
         "task",
-        "doubling its weight, %",
+        f"doubling its {lever.one}, %",
         "95 % interval",
         "noise of a run, %",
         "",
-        title="\nEffect of every weight on its own task, in % of the score",
+        title=f"\nEffect of every {lever.one} on its own task, in % of the score",
     )
     for task, noise in zip(measured.scored, measured.noise, strict=True):
-        change, interval, remark = "-", "-", "no weight of its own"
+        change, interval, remark = "-", "-", f"no {lever.one} of its own"
         if task in measured.unit_of_task:
             slope = measured.slope(measured.unit_of_task[task], task)
             change = f"{slope.value:+.1f}"
@@ -117,7 +118,7 @@ def show_response(measured: Response, root: RunDir) -> None:
     goals = [task for task in measured.unit_of_task if task not in measured.unmeasurable]
     goal = goals[0] if goals else "TASK"
     console.out.print(
-        f"\nNext: choose weights for a goal: cotbal steer {escape(str(root.root))} --goal"
+        f"\nNext: choose {lever.several} for a goal: cotbal steer {escape(str(root.root))} --goal"
         f" {escape(goal)} --floor -1%",
         soft_wrap=True,
     )
@@ -133,6 +134,6 @@ def _show_forgetting(measured: Response, root: RunDir) -> None:
             change = 100 * (level / before[task] - 1)
             console.out.print(
                 f"{escape(task)}: {before[task]:.4f} before training, {level:.4f} in trials with"
-                f" equal weights ({change:+.1f} %)",
+                f" equal {measured.lever.several} ({change:+.1f} %)",
                 soft_wrap=True,
             )

@@ -160,7 +160,7 @@ def _table(response: Response, choice: Choice) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in (
         "task",
-        "weight",
+        response.lever.one,
         "effect of doubling it",
         "predicted change, %",
         "95 % interval",

@@ -18,7 +18,7 @@ from cotbal.jobs.response import design_of, fraction_of, read_response
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import read_scores_file
 from cotbal.recipe.mixture import Task
-from cotbal.response.design import EQUAL_RUNS
+from cotbal.response.lever import LEVERS, Lever
 from cotbal.response.noise import moderated_noise
 from cotbal.training.run_paths import RunPaths
 
@@ -34,14 +34,16 @@ class Resolution:
     """What planned trials can show.
 
     Attributes:
+        lever: what differs between trials.
         trials: their number, design and seeds in words.
         noise: scored task -> standard deviation of one run, in % of its score.
         source: where the noise is from.
-        slopes: scored task -> smallest effect of doubling a weight that a 95 % interval excludes
-            from 0 with probability 0.8, in % of its score.
+        slopes: scored task -> smallest effect of doubling a weight or ratio that a 95 % interval
+            excludes from 0 with probability 0.8, in % of its score.
         remarks: what these trials cannot separate, and what a fraction of the data loses.
     """
 
+    lever: Lever
     trials: str
     noise: Mapping[str, float]
     source: str
@@ -50,7 +52,7 @@ class Resolution:
 
     def to_json(self) -> dict[str, Any]:
         """As `cotbal plan --trials --json` prints it."""
-        return {**vars(self), "remarks": list(self.remarks)}
+        return {**vars(self), "lever": self.lever.name, "remarks": list(self.remarks)}
 
 
 def resolution(prepared: Prepared) -> Resolution:
@@ -64,14 +66,10 @@ def resolution(prepared: Prepared) -> Resolution:
     noise, source = _noise(prepared.root, scored, steps)
     of_unit = dict(zip(design.tasks, design.detectable(noise=1.0).tolist(), strict=True))
     coarsest = max(of_unit.values())
-    names = ", ".join(map(str, dict.fromkeys(design.seeds)))
-    runs, lever = len(design.seeds), recipe.file.response.lever
+    lever = LEVERS[recipe.file.response.lever]
     return Resolution(
-        trials=(
-            f"{runs} trials: {(runs - EQUAL_RUNS) // 2} pairs with {lever} up and down by"
-            f" {design.step:g} doublings, {EQUAL_RUNS} with equal {lever}; seeds {names}; optimizer"
-            f" steps of each: {steps}"
-        ),
+        lever=lever,
+        trials=f"{design.described(lever)}; optimizer steps of each: {steps}",
         noise=noise,
         source=source,
         slopes={task.name: noise[task.name] * of_unit.get(task.unit, coarsest) for task in scored},

@@ -32,6 +32,7 @@ from cotbal.recipe.mixture import Mixture
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import UNTRAINED_TRIAL, Run, trial_name, trial_runs, untrained_trials
 from cotbal.response import Design, Response, Trials, fit_response, read_trials, two_level_design
+from cotbal.response.lever import RATIOS
 from cotbal.training.run_paths import RunPaths
 
 MOST_FINALS = Fraction(5, 2)  # cost of all trials with the default fraction, in final runs
@@ -225,7 +226,7 @@ def _runs(recipe: Recipe) -> tuple[Run, ...]:
 
 def _by_ratios(recipe: Recipe) -> bool:
     """Whether trials differ in sampling ratios in place of weights on the loss."""
-    return recipe.file.response.lever == "ratios"
+    return recipe.file.response.lever == RATIOS.name
 
 
 def _files(recipe: Recipe, root: RunDir) -> list[tuple[Run, RunPaths]]:

@@ -32,6 +32,7 @@ from cotbal.response import (
 )
 from cotbal.response.choice import MEAN, WORST
 from cotbal.response.choose import FLOOR
+from cotbal.response.lever import RATIOS
 from cotbal.response.prediction import is_same
 from cotbal.scores.weights_file import read_weights
 from cotbal.weightings.steer import STEER, method_for
@@ -168,8 +169,8 @@ def _write_choice(
     multipliers = dict(choice.weights)
     of_tasks = task_weights(mixture, multipliers) if mixture else multipliers
     written: dict[str, Any] = {"weights": multipliers, "tasks": of_tasks}
-    if choice.by_ratios:
-        written["lever"] = "ratios"
+    if choice.lever is RATIOS:
+        written["lever"] = RATIOS.name
     if mixture is None and (ratios := choice.ratios(response.reference)) is not None:
         written["ratios"] = ratios
     write_sealed(weights, written)
@@ -298,7 +299,7 @@ def _weights_of(prepared: Prepared, method: str) -> tuple[dict[str, float], bool
         steered = choose(root, goal if goal in (MEAN, WORST) else names, {"*": FLOOR})
         _write_into(root, steered)
     weights = task_weights(prepared.recipe.mixture, read_weights(file))
-    return weights, read_json(file).get("lever") == "ratios"
+    return weights, read_json(file).get("lever") == RATIOS.name
 
 
 def _goal(method: str) -> str:

@@ -215,8 +215,8 @@ class _Execution:
                 self.recipe.checkpoint, self.recipe.model.remote_code
             ),
             "peak_memory_mib": _peak_memory_mib(),
-            "checkpoint": trained.get("checkpoint") if self.job["keep_checkpoint"] else None,
-            "losses": trained.get("losses", digest_of_losses(self.paths)),
+            "checkpoint": trained["checkpoint"] if self.job["keep_checkpoint"] else None,
+            "losses": trained["losses"],
             "ranks": self.ranks.size,
             "threads": torch.get_num_threads(),
             "versions": {name: importlib.metadata.version(name) for name in packages},

@@ -85,10 +85,13 @@ def page(
         "made": _made(contents) if contents.recipe or contents.plan else None,
         "licences": contents.licences,
     }
+    titles = dict(TITLES)
+    if measured is not None:
+        titles["response"] = f"Effect of {measured.lever.several}"
     template = _templates().get_template("page.html")
     return template.render(
         contents=contents,
-        sections={id: title for id, title in TITLES.items() if parts[id]},
+        sections={id: title for id, title in titles.items() if parts[id]},
         parts=parts,
         sentences=summary(contents, comparison, measured),
         script=script(),
@@ -257,6 +260,7 @@ def _response(contents: Contents, measured: Measured) -> dict[str, Any]:
     return {
         **drawn,
         "cells": response is not None and max(len(response.tasks), len(response.scored)) <= MANY,
+        "lever": measured.lever,
         "design": response_views.design_sentence(measured),
         "sentences": response_views.sentences(measured),
         "tables": response_views.response_tables(measured),

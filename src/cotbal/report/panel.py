@@ -100,6 +100,7 @@ def panel_of(contents: Contents, measured: Measured) -> Panel | None:
     predictions.append(_prediction(response, _mean_shares(response)))
     places = [start, *(preset for _, preset in known)]
     data = {
+        "lever": response.lever.one,
         "units": list(response.tasks),
         "tasks": list(_unit_of_task(contents, response).items()),
         "predictions": predictions,
@@ -110,7 +111,7 @@ def panel_of(contents: Contents, measured: Measured) -> Panel | None:
         "presets": places,
         "command": _command(contents, measured),
     }
-    names = ("equal weights", *(goal for goal, _ in known))
+    names = (f"equal {response.lever.several}", *(goal for goal, _ in known))
     farthest = max(np.abs(preset["z"]).max() for preset in places)
     return Panel(tuple(_rows(response)), names, data, max(MAX_STEP, math.ceil(farthest)))
 
@@ -208,7 +209,7 @@ def _command(contents: Contents, measured: Measured) -> str:
     files = RunDir(contents.directory)
     if not files.recipe.exists():
         return ""
-    option = "--ratios" if measured.by_ratios else "--weights"
+    option = f"--{measured.lever.name}"
     directory = _short(contents.directory)
     return _train(directory, f"{option} weights.json", f"{directory}-steered")
 

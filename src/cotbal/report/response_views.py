@@ -31,8 +31,7 @@ def design_sentence(measured: Measured) -> str:
     """What was tried, in words."""
     response, design = measured.response, measured.design
     trials = design.get("runs") if response is None else response.trials
-    lever = "sampling ratios" if measured.by_ratios else "weights"
-    text = f"{plural(trials or 0, 'trial')} with different {lever}"
+    text = f"{plural(trials or 0, 'trial')} with different {measured.lever.several}"
     if "step" in design:
         text += f" ({design['step']:g} doublings up or down)"
     if "seeds" in design:
@@ -48,7 +47,7 @@ def sentences(measured: Measured) -> list[str]:
     """The most important results."""
     response = measured.response
     if response is None or measured.headroom is None:
-        return [f"The effect of weights cannot be estimated: {measured.problem}"]
+        return [f"The effect of {measured.lever.several} cannot be estimated: {measured.problem}"]
     lines = [own_sentence(response), response.check_sentence]
     if response.fraction_sentence:
         lines.insert(0, response.fraction_sentence)
@@ -80,10 +79,11 @@ def effect_map(response: Response) -> Markup:
     limit = limit_of(response)
     units, scored = response.tasks, response.scored
     aria = (
-        f"Heat map of the effect of doubling {len(units)} weights on {len(scored)} scores, in"
-        " percent"
+        f"Heat map of the effect of doubling {len(units)} {response.lever.several} on"
+        f" {len(scored)} scores, in percent"
     )
-    frame = Frame(units, scored, ("weight of", "score of"), aria)
+    lever = response.lever.one
+    frame = Frame(units, scored, (f"{lever} of", "score of"), aria)
 
     if max(len(units), len(scored)) > MANY:
         measurable = [task not in response.unmeasurable for task in scored]
@@ -94,9 +94,9 @@ def effect_map(response: Response) -> Markup:
         effect = response.effect(unit, task)
         text = number(effect.value, 1, signed=True)
         is_own = response.unit_of_task.get(task) == unit
-        title = f"weight of {unit} on {task}: {with_interval(effect, 1, signed=True)} %"
+        title = f"{lever} of {unit} on {task}: {with_interval(effect, 1, signed=True)} %"
         if is_own:
-            title += ", its own weight"
+            title += f", its own {lever}"
         if task in response.unmeasurable:
             return Cell(text, f"{title}; not measurable", "unknown")
         look: Look = "own" if is_own else "plain"
@@ -117,7 +117,11 @@ def own_plot(response: Response) -> Markup | None:
         points.append(Point(task, response.effect(own_unit, task), others=others))
     if not points:
         return None
-    aria = "Effect of doubling the own weight of every task, and of doubling other weights"
+    lever = response.lever
+    aria = (
+        f"Effect of doubling the own {lever.one} of every task, and of doubling other"
+        f" {lever.several}"
+    )
     return figures.dots(points, Axis(aria, 0.0, 1, True, PERCENT))
 
 
@@ -187,8 +191,10 @@ def response_tables(measured: Measured) -> list[Table]:
 
 def effect_table(response: Response) -> Table:
     """The heat map with intervals; of many tasks, the largest and the smallest effects."""
+    lever = response.lever
     title = (
-        "Effect of doubling a weight (row) on a score (column), the other weights unchanged, in %"
+        f"Effect of doubling a {lever.one} (row) on a score (column), the other {lever.several}"
+        " unchanged, in %"
     )
     noise = f"Shrunk by empirical Bayes. In brackets: {NOISE}."
     if max(len(response.tasks), len(response.scored)) > MANY:
@@ -197,7 +203,7 @@ def effect_table(response: Response) -> Table:
     for unit in response.tasks:
         effects = [response.effect(unit, task) for task in response.scored]
         rows.append((unit, *_cells(effects)))
-    return Table(title, ("weight of", *response.scored), tuple(rows), note=noise)
+    return Table(title, (f"{lever.one} of", *response.scored), tuple(rows), note=noise)
 
 
 def _strongest_effects(response: Response, noise: str) -> Table:
@@ -205,9 +211,10 @@ def _strongest_effects(response: Response, noise: str) -> Table:
         effect = response.effect(response.tasks[i], response.scored[j])
         return with_interval(effect, 1, signed=True)
 
+    lever = response.lever
     table = pairs_table(
-        "Effect of doubling a weight on a score, the other weights unchanged, in %",
-        ("weight of", "score of", "effect"),
+        f"Effect of doubling a {lever.one} on a score, the other {lever.several} unchanged, in %",
+        (f"{lever.one} of", "score of", "effect"),
         (response.tasks, response.scored),
         response.effects,
         cell,
@@ -239,7 +246,7 @@ def score_table(response: Response) -> Table:
         )
     header = (
         "task",
-        "score at equal weights",
+        f"score at equal {response.lever.several}",
         "noise of one run, %",
         "curvature, % per squared doubling",
         "error out of sample, %",
@@ -258,7 +265,7 @@ def score_table(response: Response) -> Table:
 
 def prediction_table(frozen: Frozen) -> Table:
     """What was predicted, and what came out."""
-    header = ["task", "weight", "predicted change, %", "floor, %"]
+    header = ["task", frozen.lever.one, "predicted change, %", "floor, %"]
     outcomes: dict[str, Outcome] = {}
     if frozen.verdict is not None:
         outcomes = {outcome.task: outcome for outcome in frozen.verdict.outcomes}
@@ -302,8 +309,8 @@ def prediction_sentence(frozen: Frozen) -> str:
     """How the prediction came out."""
     if frozen.verdict is None:
         return frozen.problem or (
-            "No outcome yet: it needs final models with these weights and with equal weights (EW),"
-            " trained with the same seeds."
+            f"No outcome yet: it needs final models with these {frozen.lever.several} and with"
+            " equal weights (EW), trained with the same seeds."
         )
     outcomes = frozen.verdict.outcomes
     inside = sum(outcome.inside for outcome in outcomes)

@@ -21,8 +21,9 @@ from cotbal.jobs.rundir import RunDir, name_part, ratios_run
 from cotbal.report.comparison import BASELINE, Scores
 from cotbal.report.contents import Contents, RunContents
 from cotbal.response import Response, compare_with_outcomes, read_prediction
-from cotbal.response.choice import MEAN, RATIOS, WEIGHTS
+from cotbal.response.choice import MEAN
 from cotbal.response.headroom import Headroom, headroom
+from cotbal.response.lever import LEVERS, RATIOS, WEIGHTS, Lever
 from cotbal.response.prediction import Verdict
 from cotbal.scores.interval import TRAINING, Interval
 from cotbal.weightings.steer import STEER, method_for
@@ -41,6 +42,7 @@ class Frozen:
         weights: of every unit.
         changes: predicted change of every task, averaged over many runs.
         floors: of the guarded tasks, in %.
+        lever: what the weights are.
         seeds: with which both the steered weights and equal weights were trained.
         verdict: prediction against outcome; None without such seeds.
         problem: why models were not compared, or an empty text.
@@ -51,6 +53,7 @@ class Frozen:
     weights: Mapping[str, float]
     changes: Mapping[str, Interval]
     floors: Mapping[str, float]
+    lever: Lever
     seeds: tuple[int, ...] = ()
     verdict: Verdict | None = None
     problem: str = ""
@@ -80,9 +83,11 @@ class Measured:
         return headroom(self.response, MAX_STEP) if self.response else None
 
     @property
-    def by_ratios(self) -> bool:
-        """Whether trials differed in sampling ratios instead of weights."""
-        return self.design.get("lever") == RATIOS
+    def lever(self) -> Lever:
+        """What the trials differed in."""
+        if "lever" in self.design or self.response is None:
+            return LEVERS[self.design.get("lever", WEIGHTS.name)]
+        return self.response.lever
 
 
 def measured_response(contents: Contents) -> Measured | None:
@@ -101,7 +106,7 @@ def measured_response(contents: Contents) -> Measured | None:
     predictions, unreadable = [], []
     for path in sorted(files.trial_table.parent.glob("prediction-*.json")):
         try:
-            predictions.append(_frozen(contents, path, design.get("lever", WEIGHTS)))
+            predictions.append(_frozen(contents, path, design.get("lever", WEIGHTS.name)))
         except CotbalError as error:
             unreadable.append(str(error))
     return Measured(
@@ -123,7 +128,8 @@ def _frozen(contents: Contents, path: Path, lever: str) -> Frozen:
     for task, entry in content["predictions"].items():
         low, high = entry["interval"]
         changes[task] = Interval(entry["value"], low, high, TRAINING)
-    by_ratios = content.get("lever", lever) == RATIOS
+    of_file = LEVERS[content.get("lever", lever)]
+    by_ratios = of_file is RATIOS
     steered = _done(contents, methods_of(content["goal"], by_ratios))
     of_lever = [run for run in steered if bool(run.ratios) == by_ratios]
     pairs, problem = _pairs(contents, of_lever, weights)
@@ -133,6 +139,7 @@ def _frozen(contents: Contents, path: Path, lever: str) -> Frozen:
         date=content["date"],
         weights=weights,
         changes=changes,
+        lever=of_file,
         floors={guard["task"]: guard["floor"] for guard in content["guards"]},
         seeds=tuple(sorted(pairs)),
         verdict=compare_with_outcomes(content, outcomes) if outcomes else None,

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from cotbal.response.headroom import Headroom
+from cotbal.response.lever import WEIGHTS, Lever
 from cotbal.response.shapes import PerTask
 from cotbal.scores.interval import Interval
 
 MEAN, WORST = "mean", "worst"
-WEIGHTS, RATIOS = "weights", "ratios"  # levers
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Choice:
         warnings: what to know before using the weights.
         single_task: scores of the models trained on one task alone that `worst` compares with;
             empty for all other goals, and where there are none.
-        by_ratios: whether the trials differed in sampling ratios, which `weights` then multiply.
+        lever: what the trials differed in; `weights` then multiply these.
     """
 
     goal: str
@@ -84,7 +84,7 @@ class Choice:
     max_step: float
     warnings: tuple[str, ...]
     single_task: Mapping[str, float] = field(default_factory=dict)
-    by_ratios: bool = False
+    lever: Lever = WEIGHTS
 
     @property
     def keep_equal(self) -> bool:
@@ -92,14 +92,9 @@ class Choice:
         return not self.best.counts
 
     @property
-    def lever(self) -> str:
-        """`weights` of the loss or sampling `ratios`: what `weights` are."""
-        return RATIOS if self.by_ratios else WEIGHTS
-
-    @property
     def sentence(self) -> str:
         """What the weights, or sampling ratios, are predicted to do for the goal."""
-        lever = "sampling ratios" if self.by_ratios else "weights"
+        lever = self.lever.several
         if self.keep_equal:
             return (
                 f"Keep equal {lever}: the best guarded {lever} are predicted to raise"
@@ -134,7 +129,7 @@ class Choice:
         return {
             "goal": self.goal,
             "sentence": self.sentence,
-            "lever": self.lever,
+            "lever": self.lever.name,
             "weights": dict(self.weights),
             "keep_equal": self.keep_equal,
             "gain": self.gain.to_json(),

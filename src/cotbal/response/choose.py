@@ -285,21 +285,24 @@ def _choice(problem: Problem, z: PerTask, promise: Promise) -> Choice:
         max_step=problem.max_step,
         warnings=tuple(_warnings(problem, z)),
         single_task=problem.worst.single_task if problem.worst else {},
-        by_ratios=response.reference is not None,
+        lever=response.lever,
     )
 
 
 def _warnings(problem: Problem, z: PerTask) -> list[str]:
     response = problem.response
     warnings = [response.fraction_sentence] if response.fraction_sentence else []
+    several = response.lever.several
     if not response.curved:
         warnings.append(
-            "no curvature was estimated: predictions far from equal weights are too good"
+            f"no curvature was estimated: predictions far from equal {several} are too good"
         )
+    for name in response.constant:
+        warnings.append(f"the score of {name} is the same in all trials: check the table")
     largest = np.abs(z).max()
     if largest > 1.2 * response.reach:
         warnings.append(
-            f"the chosen weights are up to {largest:.2f} doublings from equal weights, the trials"
-            f" at most {response.reach:.2f}: the prediction is an extrapolation"
+            f"the chosen {several} are up to {largest:.2f} doublings from equal {several}, the"
+            f" trials at most {response.reach:.2f}: the prediction is an extrapolation"
         )
     return warnings

@@ -21,6 +21,7 @@ from cotbal.errors import CotbalError
 from cotbal.response.coordinates import directions, undetermined, weights_at
 from cotbal.response.departure import joint_departure
 from cotbal.response.hadamard import hadamard, smallest_order
+from cotbal.response.lever import Lever
 from cotbal.response.response import UPPER
 from cotbal.response.shapes import Features, PerTask, TrialTask
 from cotbal.response.student import t_quantile
@@ -54,6 +55,11 @@ class Design:
         return np.stack([weights_at(row) for row in z])
 
     @property
+    def rounded_weights(self) -> TrialTask:
+        """The weights as files hold them, with four decimals."""
+        return self.weights.round(4)
+
+    @property
     def freedom(self) -> int:
         """Residual degrees of freedom of a fit with curvature."""
         trials = len(self.signs)
@@ -81,6 +87,15 @@ class Design:
         pairs = len(self.tasks) - 1
         needed = 2 * pairs + EQUAL_RUNS
         return f"{runs} runs do not separate the slopes of {names}: plan at least {needed}. {known}"
+
+    def described(self, lever: Lever) -> str:
+        """Number of trials, design and seeds in words."""
+        runs = len(self.seeds)
+        names = ", ".join(map(str, dict.fromkeys(self.seeds)))
+        return (
+            f"{runs} trials: {(runs - EQUAL_RUNS) // 2} pairs with {lever.several} up and down by"
+            f" {self.step:g} doublings, {EQUAL_RUNS} with equal {lever.several}; seeds {names}"
+        )
 
     def standard_errors(self) -> PerTask:
         """Standard error of each task's slope per step, in units of the noise of one run; NaN where

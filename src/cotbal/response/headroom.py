@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cotbal.response.departure import Departure
+from cotbal.response.lever import Lever
 from cotbal.response.response import UPPER, Response
 from cotbal.response.shapes import Covariance, PerScore, PerTask
 from cotbal.scores.interval import Interval
@@ -28,20 +29,23 @@ class Headroom:
         gain: in % of the scores at equal weights. Its upper bound holds what the trials do not
             exclude, its lower bound what the best known weights give at least.
         max_step: largest allowed doubling of a weight.
+        lever: what the weights are.
     """
 
     gain: Interval
     max_step: float
+    lever: Lever
 
     @property
     def sentence(self) -> str:
         """For a person."""
-        gain = self.gain
+        gain, several = self.gain, self.lever.several
         doublings = "doubling" if self.max_step == 1 else "doublings"
+        value = f"{gain.value:.1f} % [{gain.low:.1f}, {gain.high:.1f}]"
         return (
-            f"Without floors, weights within {self.max_step:g} {doublings} of equal ones can raise"
-            f" the mean on this mixture by {gain.value:.1f} % [{gain.low:.1f}, {gain.high:.1f}];"
-            f" equal weights are within {gain.high:.1f} % of the best of these."
+            f"Without floors, {several} within {self.max_step:g} {doublings} of equal ones can"
+            f" raise the mean on this mixture by {value}; equal {several} are within"
+            f" {gain.high:.1f} % of the best of these."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -64,7 +68,7 @@ def headroom(response: Response, max_step: float) -> Headroom:
     counted = [name in response.counted for name in response.scored]
     if not any(counted):
         nothing = Interval(float("nan"))
-        return Headroom(nothing, max_step)
+        return Headroom(nothing, max_step, response.lever)
     shares = np.array(counted) / sum(counted)
     best = _best_step(response, shares, max_step)
     gain = response.combined(best, shares)
@@ -80,7 +84,7 @@ def headroom(response: Response, max_step: float) -> Headroom:
         high=max(high, gain.value),
         noise=gain.noise,
     )
-    return Headroom(bounded, max_step)
+    return Headroom(bounded, max_step, response.lever)
 
 
 def _best_step(response: Response, shares: PerScore, max_step: float) -> PerTask:

@@ -84,7 +84,7 @@ def freeze(response: Response, choice: Choice, now: datetime | None = None) -> d
         "date": (now or datetime.now(UTC)).isoformat(timespec="seconds"),
         "trials_sha256": response.source,
         "goal": choice.goal,
-        "lever": choice.lever,
+        "lever": choice.lever.name,
         "weights": dict(choice.weights),
         "keep_equal": choice.keep_equal,
         "gain": choice.gain.to_json(),

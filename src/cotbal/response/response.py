@@ -12,6 +12,7 @@ import numpy as np
 
 from cotbal.response.coordinates import directions
 from cotbal.response.departure import Departure
+from cotbal.response.lever import RATIOS, WEIGHTS, Lever
 from cotbal.response.regression import Shrunk
 from cotbal.response.shapes import (
     Basis,
@@ -84,6 +85,11 @@ class Response:
     reference: PerTask | None
     source: str
     fraction: Fraction | None = None
+
+    @property
+    def lever(self) -> Lever:
+        """What the trials differed in."""
+        return WEIGHTS if self.reference is None else RATIOS
 
     @cached_property
     def basis(self) -> Basis:
@@ -165,9 +171,14 @@ class Response:
     @property
     def explained(self) -> float:
         """Share of the squared changes of left-out trials that predictions explain, over measurable
-        tasks, each in units of its noise; below 0 where no effect at all would predict better.
+        tasks whose scores changed, each in units of its noise; below 0 where no effect at all would
+        predict better.
         """
-        counted = [i for i, name in enumerate(self.scored) if name not in self.unmeasurable]
+        counted = [
+            i
+            for i, name in enumerate(self.scored)
+            if name not in self.unmeasurable and name not in self.constant
+        ]
         noise = self.noise[counted]
         errors = self.check.error[counted] / noise
         baselines = self.check.baseline[counted] / noise
@@ -175,6 +186,12 @@ class Response:
         left = (errors**2).sum()
         total = (baselines**2).sum()
         return float(1 - left / max(total, tiny))
+
+    @property
+    def constant(self) -> tuple[str, ...]:
+        """Tasks with the same score in all trials."""
+        changed = self.check.changed.tolist()
+        return tuple(name for name, moved in zip(self.scored, changed, strict=True) if not moved)
 
     @property
     def check_sentence(self) -> str:

@@ -15,9 +15,12 @@ import numpy as np
 
 from cotbal.errors import ScoresError
 from cotbal.response.coordinates import doublings
+from cotbal.response.design import Design
+from cotbal.response.lever import RATIOS, Lever
 from cotbal.response.shapes import PerTask, TrialColumn, TrialScore, TrialTask
 
 WEIGHT, RATIO, SCORE, SEED = "weight:", "ratio:", "score:", "seed"
+FILE = "file"  # of the weights of a trial; for people, not read
 SHAPE = "`weight:<task>` or `ratio:<task>`, `score:<task>` and an optional `seed`"
 RUN = "run_id"  # what olmix joins its two tables on
 OLMIX_NAMES = (RUN, "name", "run", "index")  # columns of olmix that are no numbers
@@ -114,6 +117,28 @@ class Trials:
         return text.getvalue()
 
 
+def empty_table(
+    design: Design, files: Sequence[str], lever: Lever, only_scored: Sequence[str] = ()
+) -> str:
+    """The table of planned trials, with an empty cell for every score.
+
+    Args:
+        design: the trials.
+        files: where the weights of every trial are.
+        lever: what differs between the trials.
+        only_scored: tasks that have a score and no weight.
+    """
+    prefix = RATIO if lever is RATIOS else WEIGHT
+    scored = [*design.tasks, *only_scored]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    numbers = [prefix + task for task in design.tasks]
+    writer.writerow([FILE, SEED, *numbers, *(SCORE + name for name in scored)])
+    for file, seed, row in zip(files, design.seeds, design.rounded_weights.tolist(), strict=True):
+        writer.writerow([file, seed, *row, *("" for _ in scored)])
+    return text.getvalue()
+
+
 @dataclass(frozen=True)
 class _Table:
     """The text of a CSV table, one mapping per line, with the number of the line."""
@@ -147,7 +172,8 @@ def read_trials(path: Path) -> Trials:
 
     Raises:
         ScoresError: no such file, a column is missing or repeated, tasks of weights and ratios
-            differ, or a cell is no positive number (a ratio or score may be 0); with the line.
+            differ, a score is missing, or a cell is no positive number (a ratio or score may be 0);
+            with the line.
     """
     if path.is_dir():
         return _read_olmix(path)
@@ -163,11 +189,31 @@ def read_trials(path: Path) -> Trials:
         tasks=tuple(tasks),
         scored=tuple(scored),
         weights=weights,
-        scores=table.numbers([SCORE + task for task in scored], zero=True),
+        scores=_scores(table, scored),
         seeds=tuple(line.get(SEED, "").strip() for _, line in table.lines),
         ratios=ratios,
         source=_digest(path),
     )
+
+
+def _scores(table: _Table, scored: Sequence[str]) -> TrialScore:
+    """The scores of every trial; all cells must be filled in."""
+    columns = [SCORE + task for task in scored]
+    empty = [
+        (number, column)
+        for number, line in table.lines
+        for column in columns
+        if not line[column].strip()
+    ]
+    if empty:
+        number, column = empty[0]
+        raise ScoresError(
+            f"{table.path}, line {number}, {column!r}: expected the validation score of this trial;"
+            f" found an empty cell ({len(empty)} of {len(columns) * len(table.lines)} scores are"
+            " missing)",
+            "missing-score",
+        )
+    return table.numbers(columns, zero=True)
 
 
 def _names(table: _Table) -> tuple[list[str], list[str]]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool
 
 from cotbal.response.regression import Regression, Shrunk
 from cotbal.response.shapes import Blocks, PerScore, TrialIndices, TrialScore, TrialTask
@@ -47,9 +48,13 @@ class Check:
         """Share of the squared error of the baseline that the fit avoids; below 0 where it predicts
         worse than no effect at all; 0 of a score that never changed.
         """
-        changed = self.baseline > ROUNDING
-        baseline = np.where(changed, self.baseline, 1.0)
-        return np.where(changed, 1 - (self.error / baseline) ** 2, 0.0)
+        baseline = np.where(self.changed, self.baseline, 1.0)
+        return np.where(self.changed, 1 - (self.error / baseline) ** 2, 0.0)
+
+    @property
+    def changed(self) -> Bool[np.ndarray, " score"]:
+        """Whether a score differed between trials at all."""
+        return self.baseline > ROUNDING
 
 
 def _root_mean_square(values: TrialScore) -> PerScore:

@@ -20,6 +20,7 @@ from cotbal.recipe.recipe import load_recipe
 from cotbal.recipe.runs import UNTRAINED_TRIAL
 from cotbal.report import prediction_tables, write_comparison, write_report
 from cotbal.response import read_prediction
+from cotbal.response.lever import RATIOS
 from cotbal.scores.weights_file import read_task_weights, read_weights
 from cotbal.weightings import build_weighting, method_label
 from helpers.errors import names_all, raises
@@ -196,7 +197,7 @@ def test_other_options_for_trials_in_the_recipe_do_not_plan_other_trials(recipe_
 def test_steered_ratios_are_trained_as_ratios(recipe_path: Path) -> None:
     root = tried(recipe_path, "response.lever=ratios")
     steered, _ = steer(root, "ocr", {"*": None})
-    assert steered.choice.by_ratios
+    assert steered.choice.lever is RATIOS
     run_comparison(comparison(recipe_path, "ew", "steer:ocr"), OPTIONS)
     job = read_json(root.final("steer:ocr").job)
     assert job["run"]["ratios"] == {**steered.choice.weights, "chat": 1.0}

@@ -26,7 +26,7 @@ from cotbal.report import write_report
 from cotbal.report.contents import read_contents
 from cotbal.report.formatting import bracket, number, with_interval
 from cotbal.report.heat_maps import Cell
-from cotbal.report.response_views import effect_map, own_sentence
+from cotbal.report.response_views import effect_map, effect_table, own_sentence
 from cotbal.report.responses import measured_response
 from cotbal.response import (
     Response,
@@ -353,6 +353,21 @@ def test_the_command_of_trials_with_other_ratios(tmp_path: Path) -> None:
     assert "--weights" in Scripts(write_report(files.root).read_text()).data["command"]
     write_json(files.design, {**read_json(files.design), "lever": "ratios"})
     assert "--ratios" in Scripts(write_report(files.root).read_text()).data["command"]
+
+
+def test_trials_that_differ_in_ratios_are_never_said_to_differ_in_weights(tmp_path: Path) -> None:
+    trials = noisy_trials(TASKS)
+    by_ratios = replace(trials, weights=np.ones_like(trials.weights), ratios=trials.weights)
+    files = fake_run(tmp_path)
+    response = add_response(files, by_ratios, ["mean"])
+    assert effect_table(response).header[0] == "ratio of"
+    page = write_report(files.root).read_text()
+    section = page.partition('<section id="response">')[2].partition("</section>")[0]
+    text = re.sub(r"<script.*?</script>|<[^>]*>", " ", section, flags=re.DOTALL)
+    text = text.replace(response.fraction_sentence, "").replace("equal weights (EW)", "EW")
+    assert "Effect of sampling ratios" in text
+    assert "ratio of" in text
+    assert re.findall(r".*weights?\b.*", text) == []
 
 
 def test_a_task_that_is_only_evaluated_gets_no_weight(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cotbal.errors import ScoresError
-from cotbal.response import Trials, fit_response
+from cotbal.response import Trials, choose_weights, fit_response
 from cotbal.response.coordinates import directions
 from helpers.errors import raises
 from helpers.simulated_trials import drawn_effects, trials_of
@@ -111,6 +111,18 @@ def test_the_check_predicts_trials_that_it_has_not_seen() -> None:
     """Its error is at least the noise of the left-out runs, unlike that of the fit itself."""
     responses = [fit_response(trials_of(drawn_effects(7), noise=1.5, seed=s)) for s in range(10)]
     assert np.mean([response.check.error for response in responses]) > 1.5
+
+
+def test_a_score_that_never_changes_is_named_and_does_not_hide_the_others() -> None:
+    """A saturated task, or a column that was copied: nothing of it can be predicted."""
+    trials = trials_of(drawn_effects(4), noise=0.5)
+    scores = trials.scores.copy()
+    scores[:, 1] = 0.5
+    response = fit_response(replace(trials, scores=scores))
+    assert response.constant == ("b",)
+    assert 0.5 < response.explained <= 1
+    assert any("b" in warning.split() for warning in choose_weights(response, "a").warnings)
+    assert fit_response(trials).constant == ()
 
 
 def test_the_curvature_may_be_shared_or_none() -> None:

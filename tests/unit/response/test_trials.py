@@ -75,7 +75,7 @@ def test_the_tables_of_olmix(tmp_path: Path) -> None:
         (HEADER + LINES.replace("2,", "0,", 1), "not-positive", "line 3"),
         (HEADER + LINES.replace("0.52", "-0.52"), "not-positive", "score:a"),
         (HEADER + LINES.replace("0.52", "high"), "not-a-number", "line 3"),
-        (HEADER + LINES.replace("0.52", ""), "not-a-number", "line 3"),
+        (HEADER + LINES.replace("0.52", ""), "missing-score", "line 3"),
         (HEADER + LINES.replace("0.52", "inf"), "not-a-number", "line 3"),
         (HEADER + LINES + "1,1\n", "invalid-scores", "line 4"),
         (HEADER, "missing-column", "trials.csv"),

@@ -131,7 +131,7 @@
     const bar = sliders[i].parentElement.querySelector(".region span");
     const kept = keeping(i, z, guarded);
     bar.hidden = kept.length === 0;
-    bar.parentElement.title = "No weight of this slider alone keeps every floor.";
+    bar.parentElement.title = "No position of this slider alone keeps every floor.";
     if (bar.hidden) return;
     const low = Math.min(...kept);
     const high = Math.max(...kept);
@@ -177,7 +177,7 @@
     const guarded = scores.filter(({ floor }) => floor !== null);
     sliders.forEach((slider, i) => {
       const weight = weights[i].toFixed(2);
-      slider.setAttribute("aria-valuetext", `${signed(values[i], 2)} doublings, weight ${weight}`);
+      slider.setAttribute("aria-valuetext", `${signed(values[i], 2)} doublings, ${data.lever} ${weight}`);
       slider.parentElement.querySelector(".weight").textContent = weight;
       showRegion(i, z, guarded);
     });
