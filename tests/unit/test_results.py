@@ -65,6 +65,10 @@ def test_a_header_that_is_not_one(tmp_path: Path, text: str) -> None:
     rejects(tmp_path, text, "invalid-header", "`method,<task>:<metric>,...`")
 
 
+def test_the_column_without_a_metric_is_named(tmp_path: Path) -> None:
+    rejects(tmp_path, "method,a:m,ocr\nx,1,2\n", "invalid-header", "column 'ocr'")
+
+
 def test_repeated_names(tmp_path: Path) -> None:
     rejects(tmp_path, TABLE + "EW,1,1,1\n", "repeated-name", "method", "'EW'")
     rejects(tmp_path, "method,a:m,a:m\nx,1,2\n", "repeated-name", "task:metric", "'a:m'")

@@ -95,3 +95,28 @@ def test_whatever_is_public_can_be_imported() -> None:
     assert all(callable(getattr(cotbal, name)) for name in cotbal.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         cotbal.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("read", [read_task_weights, read_weights])
+def test_edited_in_one_of_the_two_places(read: object, tmp_path: Path) -> None:
+    """A training would use the old weight where an export uses the new one."""
+    text = '{"weights": {"a": 0.5, "b": 1.5}, "tasks": {"a": 0.5, "b": 1.4}}'
+    with raises(CotbalError, "invalid-weights", "w.json", "'b'", "1.5", "1.4"):
+        read(written(tmp_path, text))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("read", [read_task_weights, read_weights])
+def test_the_wrong_entry_is_named(read: object, tmp_path: Path) -> None:
+    with raises(CotbalError, "invalid-weights", "'b'", "'1,2'"):
+        read(written(tmp_path, '{"a": 1, "b": "1,2"}'))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("read", [read_task_weights, read_weights])
+def test_no_weights(read: object, tmp_path: Path) -> None:
+    with raises(CotbalError, "invalid-weights", "no weights"):
+        read(written(tmp_path, "{}"))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("read", [read_task_weights, read_weights])
+def test_a_byte_order_mark(read: object, tmp_path: Path) -> None:
+    assert read(written(tmp_path, '\ufeff{"a": 2}')) == {"a": 2}  # type: ignore[operator]

@@ -19,7 +19,7 @@ from cotbal.balance.settings import Settings
 from cotbal.balance.weights import Parts, smallest_temperature
 from cotbal.errors import ScoresError
 from cotbal.scores.interval import HALF_WIDTH, Noise, percentile_bounds
-from cotbal.scores.matrix import ScoreMatrix
+from cotbal.scores.matrix import ScoreMatrix, in_one_order
 
 
 def balance(
@@ -70,7 +70,7 @@ def balance(
         samples={task: column.values.shape[1] for task, column in probes.scores.samples.items()},
         needs=_needs(probes, settings, temperature, parts["all"]) if measurable else (),
         flags=flags,
-        warnings=_warnings(probes),
+        warnings=(*_warnings(probes), *_copies(scores)),
     )
 
 
@@ -172,6 +172,19 @@ def _needs(
         errors[source] = toward_one / HALF_WIDTH
     sets = int(probes.trainings[probes.givers].min())
     return needs(probes.units, weights, errors, sets)
+
+
+def _copies(scores: ScoreMatrix | Sequence[ScoreMatrix]) -> tuple[str, ...]:
+    """A warning where two seeds have the same table, since copies hide the noise of training."""
+    if isinstance(scores, ScoreMatrix):
+        return ()
+    tables = [matrix.to_csv() for matrix in in_one_order(scores)]
+    if len(set(tables)) == len(tables):
+        return ()
+    return (
+        "two tables hold the same scores: if they are one training, the intervals are too narrow;"
+        " give every training seed once",
+    )
 
 
 def _warnings(probes: Probes) -> tuple[str, ...]:

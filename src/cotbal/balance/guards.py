@@ -97,7 +97,7 @@ def _check(
 def _score_reasons(score: Interval, samples: Samples | None, run: int) -> dict[str, str]:
     """Why the score of a run may mean nothing, by kind of flag."""
     if score.value <= ROUNDING or score.low <= 0:
-        return {"no_score": "the score of its own run may be zero"}
+        return {"no_score": "the score of its own run may be zero or negative"}
     if samples is None or samples.constant is None or _lead(samples, run).low > 0:
         return {}
     constant = np.mean(samples.constant)

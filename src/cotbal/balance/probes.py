@@ -20,7 +20,13 @@ from cotbal.balance.noise import CROSS, OWN, TrainingNoise, training_noise
 from cotbal.balance.uncertainty import Draws, draw_samples
 from cotbal.errors import ScoresError
 from cotbal.scores.interval import ALL_NOISE, Noise
-from cotbal.scores.matrix import ScoreMatrix, require_same_samples, row_means, stacked
+from cotbal.scores.matrix import (
+    ScoreMatrix,
+    in_one_order,
+    require_same_samples,
+    row_means,
+    stacked,
+)
 
 Form = Literal["standard", "simple"]
 Difficulty = Literal["real", "precise"]
@@ -95,8 +101,11 @@ def form_runs(form: Form, difficulty: Difficulty, units: Sequence[str]) -> FormR
 
 
 def form_of(runs: Sequence[str]) -> Form:
-    """The form that a table of scores was made for: `standard` if it has a row `mini`."""
-    return "simple" if BASE in runs and MINI not in runs else "standard"
+    """The form that a table of scores was made for: `simple` if it has a row `base` and none of
+    the standard form, `mini` and `full:<task>`.
+    """
+    is_standard = any(run == MINI or run.startswith(full_run("")) for run in runs)
+    return "simple" if BASE in runs and not is_standard else "standard"
 
 
 @dataclass(frozen=True)
@@ -212,7 +221,7 @@ def read_probes(
     Raises:
         ScoresError: a row or a score is missing, or the matrices of two seeds do not fit together.
     """
-    matrices = [scores] if isinstance(scores, ScoreMatrix) else list(scores)
+    matrices = in_one_order([scores] if isinstance(scores, ScoreMatrix) else list(scores))
     require_same_samples(matrices)
     tasks = matrices[0].tasks
     unit_names = [(units or {}).get(task, task) for task in tasks]
@@ -265,7 +274,7 @@ def _require_rows(matrix: ScoreMatrix, runs: tuple[str, ...]) -> None:
     if missing:
         raise ScoresError(
             f"expected the rows {', '.join(runs)}; missing {', '.join(missing)} (found"
-            f" {', '.join(matrix.runs)})",
+            f" {', '.join(matrix.runs) or 'no rows'})",
             "missing-row",
         )
 

@@ -53,9 +53,9 @@ def weights(
     """Compute weights from a table of validation scores. Needs no recipe and no torch."""
     from cotbal.balance import Settings
     from cotbal.balance import balance as weigh
-    from cotbal.scores.matrix import mean_matrix, read_scores
+    from cotbal.scores.matrix import in_one_order, mean_matrix, read_scores
 
-    matrices = [read_scores(path) for path in scores]
+    matrices = in_one_order([read_scores(path) for path in scores])
     settings = Settings(
         form=None if form == "auto" else form,
         difficulty=difficulty,

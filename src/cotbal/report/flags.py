@@ -18,7 +18,7 @@ WHAT = {
     "unclear_gain": "its gain from full data may be 0",
     "saturated": "every probe scores near the maximum",
     "constant_answer": "its probe may be no better than one constant answer",
-    "no_score": "its probe may score 0",
+    "no_score": "its probe may score 0 or less",
 }
 NO_CREDIT = "no unit gets credit for helping it; its inward part is 1"
 

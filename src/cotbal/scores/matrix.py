@@ -138,6 +138,12 @@ class ScoreMatrix:
             samples[task] = replace(column, values=values)
         return ScoreMatrix(tuple(runs), self.tasks, self.values[rows], samples)
 
+    def columns(self, tasks: Sequence[str]) -> ScoreMatrix:
+        """The columns of these tasks, in this order."""
+        columns = [self.tasks.index(task) for task in tasks]
+        samples = {task: self.samples[task] for task in tasks if task in self.samples}
+        return ScoreMatrix(self.runs, tuple(tasks), self.values[:, columns], samples)
+
     def to_csv(self) -> str:
         """The table with header `run,<task>,...`, numbers unrounded, unknown cells empty."""
         return to_csv(KIND, CsvTable(self.runs, self.tasks, self.values))
@@ -187,6 +193,17 @@ def mean_matrix(matrices: Sequence[ScoreMatrix]) -> ScoreMatrix:
     return row_means(runs, stacked(matrices), groups)
 
 
+def in_one_order(matrices: Sequence[ScoreMatrix]) -> list[ScoreMatrix]:
+    """The matrices with the columns of the first; one with other tasks stays as it is."""
+    tasks = matrices[0].tasks
+    names = set(tasks)
+    ordered = []
+    for matrix in matrices:
+        is_same = set(matrix.tasks) == names
+        ordered.append(matrix.columns(tasks) if is_same else matrix)
+    return ordered
+
+
 def require_same_samples(matrices: Sequence[ScoreMatrix]) -> None:
     """Matrices of several training seeds must have the same tasks and validation samples.
 
@@ -195,10 +212,16 @@ def require_same_samples(matrices: Sequence[ScoreMatrix]) -> None:
     """
     first = matrices[0]
     for other in matrices[1:]:
-        if other.tasks != first.tasks or other.samples.keys() != first.samples.keys():
+        if other.tasks != first.tasks:
             raise ScoresError(
-                "expected the tables of all seeds to have the same tasks, with samples or without;"
-                " found others",
+                "expected the tables of all seeds to have the same tasks; found"
+                f" {', '.join(first.tasks)} in one and {', '.join(other.tasks)} in another",
+                "other-tasks",
+            )
+        if other.samples.keys() != first.samples.keys():
+            raise ScoresError(
+                "expected the scores of all samples in the tables of all seeds, or in none; found"
+                " both",
                 "other-tasks",
             )
         for task, column in first.samples.items():

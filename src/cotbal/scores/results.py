@@ -76,10 +76,11 @@ def read_results(path: Path) -> Results:
     """
     table = read_table(path, KIND)
     parts = [name.rpartition(":") for name in table.columns]
-    if not all(task and metric for task, _, metric in parts):
-        raise ScoresError(
-            f"{path}: expected a header {KIND.header}; found {','.join(table.columns)!r:.200}",
-            "invalid-header",
-        )
+    for name, (task, _, metric) in zip(table.columns, parts, strict=True):
+        if not (task and metric):
+            raise ScoresError(
+                f"{path}: expected a header {KIND.header}; found the column {name!r:.200}",
+                "invalid-header",
+            )
     columns = tuple(Column(task, metric) for task, _, metric in parts)
     return Results(table.rows, columns, table.values)

@@ -21,7 +21,8 @@ def read_task_weights(path: str | Path) -> dict[str, float]:
         path: a weights.json, or any JSON mapping of tasks to numbers.
 
     Raises:
-        CotbalError: the file is not that, or holds weights of units alone.
+        CotbalError: the file is not that, holds weights of units alone, or has two different
+            weights of one name.
     """
     content = _content(Path(path))
     if "weights" in content and "tasks" not in content:
@@ -32,10 +33,11 @@ def read_task_weights(path: str | Path) -> dict[str, float]:
             "missing-weights",
         )
     weights = content.get("tasks", content)
-    if not _are_weights(weights) or not all(value > 0 for value in weights.values()):
+    wrong = _wrong(weights, positive=True)
+    if wrong:
         raise CotbalError(
             f'{path}: expected {{"tasks": {{task: positive number up to {LARGEST:,.0f}}}}}; found'
-            " something else",
+            f" {wrong}",
             "invalid-weights",
         )
     return {task: float(weight) for task, weight in weights.items()}
@@ -49,10 +51,10 @@ def read_weights(path: Path) -> dict[str, float]:
     """
     content = _content(path)
     weights: dict[str, float] = content.get("weights", content)
-    if not _are_weights(weights):
+    wrong = _wrong(weights)
+    if wrong:
         raise CotbalError(
-            f'{path}: expected {{"weights": {{unit: number up to {LARGEST:,.0f}}}}}; found'
-            " something else",
+            f'{path}: expected {{"weights": {{unit: number up to {LARGEST:,.0f}}}}}; found {wrong}',
             "invalid-weights",
         )
     return weights
@@ -60,7 +62,7 @@ def read_weights(path: Path) -> dict[str, float]:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = unsealed(json.loads(path.read_text(encoding="utf-8")), path)
+        content = unsealed(json.loads(path.read_text(encoding="utf-8-sig")), path)
     except (OSError, ValueError, RecursionError) as error:
         code = "missing-file" if isinstance(error, OSError) else "invalid-weights"
         raise CotbalError(f"{path}: expected weights as JSON; {error}", code) from None
@@ -68,11 +70,34 @@ def _content(path: Path) -> dict[str, Any]:
         raise CotbalError(
             f"{path}: expected weights as a JSON mapping; found {content!r:.60}", "invalid-weights"
         )
+    _require_one_weight(content, path)
     return content
 
 
-def _are_weights(content: Any) -> bool:
-    """Whether this is a mapping of names to numbers that are not too large."""
-    return isinstance(content, dict) and all(
-        type(value) in (int, float) and value <= LARGEST for value in content.values()
-    )
+def _require_one_weight(content: dict[str, Any], path: Path) -> None:
+    """Whoever edits `weights` by hand must edit `tasks` too: trainings read one, exports the
+    other.
+    """
+    of_units, of_tasks = content.get("weights"), content.get("tasks")
+    if not isinstance(of_units, dict) or not isinstance(of_tasks, dict):
+        return
+    for name in of_units.keys() & of_tasks.keys():
+        if of_units[name] != of_tasks[name]:
+            raise CotbalError(
+                f'{path}: expected the same weight of {name!r} in "weights" and "tasks"; found'
+                f" {of_units[name]!r:.60} and {of_tasks[name]!r:.60}",
+                "invalid-weights",
+            )
+
+
+def _wrong(content: Any, positive: bool = False) -> str:
+    """What makes this no mapping of names to numbers that are not too large; empty if it is one."""
+    if not isinstance(content, dict):
+        return f"{content!r:.60}"
+    if not content:
+        return "no weights"
+    for name, value in content.items():
+        is_number = type(value) in (int, float) and value <= LARGEST
+        if not is_number or (positive and value <= 0):
+            return f"{name!r}: {value!r:.60}"
+    return ""

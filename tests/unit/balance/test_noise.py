@@ -139,5 +139,26 @@ def test_seeds_and_replicates_come_together() -> None:
 
 
 def test_tables_of_other_tasks_do_not_fit() -> None:
-    with raises(ScoresError, "other-tasks"):
+    with raises(ScoresError, "other-tasks", "a, b", "a, c"):
         read_probes([table(ROWS), table(ROWS, ["a", "c"])])
+
+
+def test_columns_of_another_seed_may_be_in_another_order() -> None:
+    """The same scores, columns and rows turned round: the same weights, by the names of tasks."""
+    first = table(ROWS)
+    second = ScoreMatrix(first.runs, first.tasks, first.values + 0.01)
+    backwards = second.columns(["b", "a"])
+    turned = backwards.rows(second.runs[::-1])
+    expected = balance([first, second])
+    assert balance([first, turned]).weights == pytest.approx(expected.weights)
+    samples = sampled()
+    assert balance([samples, samples.columns(["b", "a"])]).units == samples.tasks
+
+
+def test_copies_of_a_table_are_no_other_trainings() -> None:
+    first = table(ROWS)
+    other = ScoreMatrix(first.runs, first.tasks, first.values + 0.01)
+    said = "two tables hold the same scores"
+    assert any(said in text for text in balance([first, first]).warnings)
+    assert any(said in text for text in balance([first, first.columns(["b", "a"])]).warnings)
+    assert not any(said in text for text in balance([first, other]).warnings)

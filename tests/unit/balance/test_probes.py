@@ -55,6 +55,7 @@ def test_real_and_precise_difficulty_by_hand() -> None:
 def test_the_form_is_read_off_the_rows() -> None:
     assert form_of(SIMPLE.runs) == "simple"
     assert form_of(STANDARD.runs) == "standard"
+    assert form_of(("base", "full:a", "full:b")) == "standard", "only `mini` is missing"
     assert form_of(("mini", "base")) == "standard"
     assert form_of(("full:a",)) == "standard", "so that the message names the row `mini`"
 
