@@ -51,6 +51,13 @@ def tuned(section: ModelSection) -> str:
     return "lora" if section.language == "lora" else "full"
 
 
+def parameter_dtype(section: ModelSection) -> str:
+    """In which the trainer loads the parameters: float32 where they are trained in full, as in
+    cotbal, since bfloat16 rounds small updates away. Trainers compute by autocast then.
+    """
+    return section.dtype if tuned(section) == "lora" else "float32"
+
+
 def frozen(section: ModelSection) -> dict[str, bool]:
     """Part of the model -> whether it is frozen."""
     return {part: getattr(section, part) == "frozen" for part in PARTS}

@@ -21,6 +21,7 @@ from cotbal.export._rows import Row, rows
 from cotbal.export._settings import (
     frozen,
     model_of,
+    parameter_dtype,
     remarks,
     training_arguments,
     tuned,
@@ -102,7 +103,9 @@ def _arguments(recipe: Recipe) -> dict[str, Any]:
         "freeze_vit": is_frozen["vision"],
         "freeze_aligner": is_frozen["projector"],
         "freeze_llm": is_frozen["language"],
-        "torch_dtype": section.dtype,
+        "torch_dtype": parameter_dtype(section),
+        "bf16": section.dtype == "bfloat16",
+        "fp16": False,  # or it computes float32 in float16
         "max_length": section.max_length,
         "gradient_checkpointing": section.gradient_checkpointing,
         **training_arguments(recipe),

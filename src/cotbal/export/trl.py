@@ -17,7 +17,13 @@ from cotbal.data.files import write_jsonl, write_text
 from cotbal.export import Guide, Order
 from cotbal.export._material import open_material
 from cotbal.export._rows import Row, one_answer_each, parts_of, rows
-from cotbal.export._settings import model_of, remarks, training_arguments, tuned
+from cotbal.export._settings import (
+    model_of,
+    parameter_dtype,
+    remarks,
+    training_arguments,
+    tuned,
+)
 from cotbal.export.ratios import MEANING
 from cotbal.recipe.recipe import Recipe
 
@@ -90,7 +96,7 @@ def _script(recipe: Recipe) -> str:
         "warmup_steps": recipe.file.optimization.warmup_ratio,  # below 1 it is a ratio
         "max_length": section.max_length,
         "bf16": section.dtype == "bfloat16",
-        "model_init_kwargs": {"dtype": section.dtype},
+        "model_init_kwargs": {"dtype": parameter_dtype(section)},
         "gradient_checkpointing": section.gradient_checkpointing,
     }
     chosen = pformat(lora, sort_dicts=False) if tuned(section) == "lora" else None

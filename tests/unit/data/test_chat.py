@@ -96,6 +96,22 @@ def test_the_prompt_is_a_prefix_of_what_was_trained() -> None:
     assert chat(PLAIN).render(TURNS).text.startswith(prompt + "A dog.")
 
 
+@pytest.mark.parametrize(
+    "template",
+    [MARKED, PLAIN, NO_END, MARKED.replace("</s>", " ")],
+    ids=["marked", "plain", "no end", "marked, no end"],
+)
+def test_later_prompts_close_earlier_answers_as_in_training(template: str) -> None:
+    trained = chat(template).render(TURNS, "One word.").text
+    assert trained.startswith(chat(template).prompt(TURNS[:3], "One word.") + "Left.")
+
+
+def test_the_prompt_of_a_template_that_rewrites_the_past_stays_as_it_is() -> None:
+    prompt = chat("{{ messages | length }}" + NO_END).prompt(TURNS[:3])
+    assert prompt.startswith("3USER: ")
+    assert "</s>" not in prompt
+
+
 def test_the_instruction_is_in_the_first_question_only() -> None:
     text = chat(PLAIN).render(TURNS, "One word.").text
     assert text.count("One word.") == 1

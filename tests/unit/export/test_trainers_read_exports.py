@@ -295,6 +295,27 @@ def test_trl_gets_an_answer_a_row(recipe: Path, tmp_path: Path) -> None:
     assert answers["Good day."] == answers["Both are red, one more so."] > 0
 
 
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("model.language=full", ("float32", True)),
+        ("model.language=lora", ("bfloat16", True)),
+        ("model.dtype=float32", ("float32", False)),
+    ],
+)
+def test_parameters_trained_in_full_are_loaded_in_float32(
+    recipe: Path, tmp_path: Path, override: str, expected: tuple[str, bool]
+) -> None:
+    """Bfloat16 rounds small updates away, and ms-swift by itself computes float32 in float16."""
+    exported("ms-swift", recipe, tmp_path / "swift", override)
+    settings = configuration(tmp_path / "swift")
+    assert (settings["torch_dtype"], settings["bf16"]) == expected
+    assert settings["fp16"] is False
+    exported("trl", recipe, tmp_path / "trl", override)
+    script = (tmp_path / "trl" / "train.py").read_text()
+    assert f"'model_init_kwargs': {{'dtype': '{expected[0]}'}}" in script
+
+
 def test_the_script_for_trl(recipe: Path, tmp_path: Path) -> None:
     exported("trl", recipe, tmp_path / "plain")
     exported("trl", recipe, tmp_path / "lora", "model.language=lora")

@@ -159,9 +159,20 @@ class ChatTemplate:
         return before, after
 
     def prompt(self, turns: Sequence[Turn], instruction: str | None = None) -> str:
-        """Everything up to the point where the assistant answers."""
+        """Everything up to the point where the assistant answers.
+
+        Earlier answers are closed as in `render`. A template that rewrites earlier turns cannot be
+        trained with; its prompt stays as it writes it.
+        """
         conversation = messages(turns, instruction, self.breaks)
-        return self._write(conversation, add_generation_prompt=True)
+        text = self._write(conversation, add_generation_prompt=True)
+        if all(turn.role != "assistant" for turn in turns):
+            return text
+        try:
+            before, spans = self._spans(conversation)
+        except CotbalError:
+            return text
+        return _with_ends(text, spans, self.end).text if text.startswith(before) else text
 
     def render(self, turns: Sequence[Turn], instruction: str | None = None) -> Rendered:
         """The whole conversation and its assistant spans, each closed by an end-of-turn token that
@@ -175,12 +186,15 @@ class ChatTemplate:
             CotbalError: the template rewrites earlier turns, so that spans cannot be found.
         """
         conversation = messages(turns, instruction, self.breaks)
-        if _GENERATION.search(self.template) is not None:
-            text, spans = self._marked(conversation)
-        else:
-            text = self._write(conversation)
-            spans = self._added_spans(conversation, text)
+        text, spans = self._spans(conversation)
         return _with_ends(text, spans, self.end)
+
+    def _spans(self, conversation: list[Message]) -> tuple[str, list[Span]]:
+        """The conversation as the template writes it, and its assistant spans."""
+        if _GENERATION.search(self.template) is not None:
+            return self._marked(conversation)
+        text = self._write(conversation)
+        return text, self._added_spans(conversation, text)
 
     def _write(self, conversation: list[Message], **options: Any) -> str:
         text: str = self._jinja(conversation, **options)[0][0]
