@@ -26,7 +26,8 @@ from cotbal.scores.measure import problem_finder
 
 # Raise it when a change of the code changes the result of a run, so that old runs are not reused.
 # 2: labels of words that begin with a space, ends of turns from the template; 3: answers are greedy
-# whatever the checkpoint's generation settings are.
+# whatever the checkpoint's generation settings are; 4: prompts close earlier answers as training
+# does.
 CODE_VERSION = 4
 TOKEN_SAMPLE = 500  # records per task whose tokens are counted for the plan
 _CHOSEN = "records"  # which records of a file are used
