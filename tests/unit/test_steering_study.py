@@ -23,6 +23,7 @@ from cotbal.response import (
     two_level_design,
 )
 from cotbal.response.coordinates import doublings
+from helpers.parsing import text_of
 from helpers.scripts import BENCHMARKS, loaded
 
 measures = loaded(BENCHMARKS / "steering_measures.py")
@@ -383,3 +384,26 @@ def test_the_best_random_weights_are_chosen_by_relative_scores() -> None:
     scores = np.array([[0.1, 0.9], [0.13, 0.9], [0.1, 1.0]])
     table = Trials(("a", "b"), ("a", "b"), np.ones((3, 2)), scores, ("0",) * 3)
     assert steering.best_of(table) == 1
+
+
+def test_the_page_of_results_has_the_published_gains_of_ratios() -> None:
+    """Final models of ten seeds, with ratios chosen for one task, against equal ratios."""
+    study = measures.read_study(BENCHMARKS / "results" / "data" / "steering_skewed_ratios")
+    page = text_of("docs/results.md")
+    goals = ("caption", "ocr", "chart", "grounding")
+    rows = {goal: measures.steered(study, goal) for goal in goals}
+    for goal, row in rows.items():
+        gain = f"{row.gain.value:+.1f} [{row.gain.low:+.1f}, {row.gain.high:+.1f}]"
+        assert f"{goal} | {row.predicted:+.1f} | {gain} | yes |" in page
+        assert row.gain.low > 0
+        assert row.violated == ()
+    per_seed = [
+        study.finals.changes(f"steer:{goal}")[:, study.finals.tasks.index(goal)] for goal in goals
+    ]
+    average = measures.mean_interval(np.mean(per_seed, axis=0))
+    assert f"{average.value:+.1f} [{average.low:+.1f}, {average.high:+.1f}] | yes |" in page
+    inside = [outcome.inside for _, outcome in measures.outcomes(study)]
+    assert f"{sum(inside)} of {len(inside)} (.97)" in page
+    assert measures.agreement(list(measures.outcomes(study)))["correlation"] == pytest.approx(
+        0.76, abs=5e-3
+    )
