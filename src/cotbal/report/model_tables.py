@@ -38,25 +38,33 @@ def model_tables(comparison: Comparison) -> list[Table]:
 
 
 def variant_tables(contents: Contents, comparison: Comparison) -> list[Table]:
-    """The weights that the models of an ablation were trained with; none where there is one set of
-    weights at most.
+    """The weights, and the sampling ratios, that models were trained with, where there are several
+    sets of weights, or ratios.
     """
-    trained = {}
-    for run in contents.finals:
-        if run.weights:
-            trained[run.name] = run.weights
-    shown = [name for name in comparison.methods if name in trained]
-    if len(shown) < 2:
-        return []
+    runs = {run.name: run for run in contents.finals}
+    shown = [runs[name] for name in comparison.methods if name in runs]
+    ratios = {run.name: run.ratios for run in shown if run.ratios}
+    weights = {run.name: run.weights for run in shown if run.weights and not run.ratios}
+    tables = []
+    if len(weights) > 1:
+        tables.append(_numbers_table("Weights that models were trained with", contents, weights))
+    if ratios:
+        title = "Sampling ratios that models were trained with"
+        tables.append(_numbers_table(title, contents, ratios))
+    return tables
+
+
+def _numbers_table(
+    title: str, contents: Contents, trained: Mapping[str, Mapping[str, float]]
+) -> Table:
+    """One number per trained task and method."""
     rows = []
     for task in contents.tasks:
         if task in contents.only_evaluated:
             continue
-        weights = [trained[name][task] for name in shown]
-        rows.append((task, *map(number, weights)))
-    header = ("task", *map(method_label, shown))
-    title = "Weights that models were trained with"
-    return [Table(title, header, tuple(rows))]
+        numbers = [by_task.get(task, 1.0) for by_task in trained.values()]  # 1: not balanced
+        rows.append((task, *map(number, numbers)))
+    return Table(title, ("task", *map(method_label, trained)), tuple(rows))
 
 
 def final_table(comparison: Comparison) -> Table:

@@ -370,6 +370,23 @@ def test_trials_that_differ_in_ratios_are_never_said_to_differ_in_weights(tmp_pa
     assert re.findall(r".*weights?\b.*", text) == []
 
 
+def test_the_ratios_of_models_are_shown_in_place_of_their_weights(tmp_path: Path) -> None:
+    """The weights of the loss are all 1, which says nothing of such a model."""
+    files = fake_run(tmp_path)
+    trials = noisy_trials(TASKS)
+    add_response(
+        files, replace(trials, weights=np.ones_like(trials.weights), ratios=trials.weights)
+    )
+    ratios = dict(zip(TASKS, (0.5, 1.75, 0.75), strict=False))
+    train_steered(files, "steer:ocr", {0: 2.0}, ratios, by_ratios=True)
+    write_report(files.root)
+    tables = (files.report / "tables.md").read_text()
+    shown = tables.partition("Sampling ratios that models were trained with")[2].strip()
+    header, _, first, *_ = shown.splitlines()
+    assert "Steer: ocr" in header
+    assert [cell.strip() for cell in first.strip("|").split("|")] == [TASKS[0], "0.500"]
+
+
 def test_a_task_that_is_only_evaluated_gets_no_weight(tmp_path: Path) -> None:
     files = fake_run(tmp_path)
     add_response(files, noisy_trials(TASKS))
