@@ -165,7 +165,7 @@ def read_manifest(path: Path) -> Portioned:
             (int(row["index"]), int(row["order"]), LEVELS.index(row["portion"]))
             for row in csv.DictReader(file)
         ]
-    indices, order, levels = np.array(rows, np.int64).reshape(-1, 3).T
+        indices, order, levels = np.array(rows, np.int64).reshape(-1, 3).T
     sizes: dict[str, int] = {"none": 0}
     for level, name in enumerate(LEVELS):
         sizes[name] = int((levels <= level).sum())

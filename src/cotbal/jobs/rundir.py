@@ -90,6 +90,8 @@ class RunDir:
             runs = [dict(run) for run in read_json(self.plan)["runs"]]
             for run in runs:
                 Path(run["directory"])
+                if not isinstance(run["label"], str) or not isinstance(run["kind"], str):
+                    raise TypeError("label and kind of a run are strings")
         return runs
 
 

@@ -249,6 +249,8 @@ def _read_runs(directory: Path, plan: Mapping[str, Any], seed: int) -> list[RunC
     with as_written(RunDir(directory).plan):
         planned = {directory / run["directory"]: run for run in plan.get("runs", [])}
         kinds = {root: run["kind"] for root, run in planned.items()}
+        if not all(isinstance(run.get("name", ""), str) for run in planned.values()):
+            raise TypeError("the name of a run is a string")
     runs = []
     for root, run in planned.items():
         runs.append(_read_run(root, kinds[root], run, seed))
@@ -276,6 +278,8 @@ def _read_run(root: Path, kind: Kind, planned: Mapping[str, Any], recipe_seed: i
     from_folder = re.sub("^(full|trial)-", r"\1:", root.name)
     with as_written(paths.outcome):
         name = planned.get("name") or outcome.get("run") or from_folder
+        if not isinstance(name, str):
+            raise TypeError("the name of a run is a string")
     seed = planned.get("seed", recipe_seed)
     job = _json_or_empty(paths.job)
     failure = _json_or_empty(paths.failure)

@@ -200,4 +200,5 @@ def _outcome(task: str, predictions: Mapping[str, Any], changes: Sequence[float]
 
 def _digest(content: Mapping[str, Any]) -> str:
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    # Half a surrogate pair, which JSON can hold, has no UTF-8: such a file was changed.
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

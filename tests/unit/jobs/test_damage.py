@@ -126,6 +126,39 @@ def test_a_file_of_another_form_is_one_error(root: RunDir, file: str) -> None:
         use(root)
 
 
+RUN = {"directory": "probes/mini", "kind": "probe", "label": "mini"}
+
+
+@pytest.mark.parametrize(
+    ("run", "use"),
+    [
+        ({"directory": "probes/mini", "kind": "probe"}, status),  # no label
+        ({**RUN, "label": 0.5}, status),
+        ({**RUN, "kind": []}, status),
+        ({**RUN, "name": 0.5}, lambda root: read_contents(root.root)),
+    ],
+)
+def test_a_planned_run_of_another_form_is_one_error(
+    root: RunDir, run: object, use: Callable[[RunDir], object]
+) -> None:
+    path = edited(root.plan, {"runs": [run]})
+    with raises(RunError, "broken-file", path):
+        use(root)
+
+
+def test_a_number_of_a_portion_fits_in_64_bits(root: RunDir) -> None:
+    path = edited(root.portions("ocr"), f"index,id,order,portion\n{10**20},a,1,mini\n")
+    with raises(RunError, "broken-file", path):
+        read_manifest(path)
+
+
+def test_a_name_in_an_outcome_is_text(root: RunDir) -> None:
+    edited(root.plan, {"runs": []})  # the name then comes from the outcome
+    path = edited(root.probe("mini").outcome, {"run": 7})
+    with raises(RunError, "broken-file", path):
+        read_contents(root.root)
+
+
 @pytest.mark.parametrize("job", [{}, {"run": {"name": "mini"}}, {"run": None}, []])
 def test_a_job_of_another_form_is_a_difference(root: RunDir, job: object) -> None:
     path = edited(root.probe("mini").job, job)

@@ -56,6 +56,14 @@ def test_a_changed_file_is_noticed(tmp_path: Path, chosen: tuple[Response, Choic
         read_prediction(saved(tmp_path, content))
 
 
+def test_a_changed_file_may_hold_half_a_surrogate_pair(
+    tmp_path: Path, chosen: tuple[Response, Choice]
+) -> None:
+    content = {**freeze(*chosen, now=NOW), "unit": "\ud800"}  # JSON can hold it, UTF-8 cannot
+    with raises(CotbalError, "changed-prediction"):
+        read_prediction(saved(tmp_path, content))
+
+
 @pytest.mark.parametrize("content", [[], {}, {"format": "other"}])
 def test_another_file_is_no_prediction(tmp_path: Path, content: object) -> None:
     with raises(CotbalError, "invalid-prediction", "prediction.json"):
