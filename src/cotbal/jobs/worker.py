@@ -22,7 +22,13 @@ import torch
 from cotbal.data.batches.collate import Row
 from cotbal.data.batches.order import Mixed, Part
 from cotbal.data.batches.repeats import repeats
-from cotbal.data.files import default_cache, read_json, read_sealed_rows, write_sealed
+from cotbal.data.files import (
+    default_cache,
+    read_json,
+    read_sealed_rows,
+    remove_leftovers,
+    write_sealed,
+)
 from cotbal.data.reading.image_states import ImageStates
 from cotbal.data.reading.records import open_records
 from cotbal.data.sampling import read_manifest
@@ -123,6 +129,10 @@ class _Execution:
         """Train, answer, score, and write the outcome last."""
         started = time.monotonic()
         ranks, paths = self.ranks, self.paths
+        if (
+            ranks.main
+        ):  # of a worker that outlived its driver: it ended after the next one tidied up
+            remove_leftovers(paths.root)
         self.progress.write("loading", 0, 1, 0.0)
         is_trained = ranks.agreed(ranks.main and self._is_trained())
         parts = [] if is_trained else self._parts()

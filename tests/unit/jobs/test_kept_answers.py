@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +88,22 @@ def test_a_run_that_was_stopped_asks_for_missing_answers_only(
     worker.main(job)
     assert asked == [16, 8, 0, 16]
     assert written(home) == first
+
+
+def test_what_an_earlier_worker_left_half_written_is_removed(tmp_path: Path) -> None:
+    """It may have ended after its next driver tidied up, so the next worker does."""
+    home = plan_final(tmp_path)
+    (home / "scores").mkdir()
+    half = (
+        "import sys, pathlib, cotbal.data.files as files;"
+        " files.temporary(pathlib.Path(sys.argv[1])).write_text('{')"
+    )
+    for writer in (home / "scores" / "color.validation.json", home / "job.json"):
+        subprocess.run([sys.executable, "-c", half, str(writer)], check=True)
+    assert len(list(home.rglob(".*.part"))) == 2
+    worker.main([str(home / "job.json")])
+    assert list(home.rglob(".*.part")) == []
+    assert (home / "outcome.json").exists()
 
 
 def test_chosen_answers_are_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
