@@ -33,10 +33,10 @@ lint: $(VENV)/.test
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# Base dependencies at their oldest and newest versions, each in a clean environment.
+# Dependencies of the base and of small extras at their oldest and newest versions, each in a clean environment.
 versions:
-	PYTHON=$(PYTHON) bash docs/tools/check_versions.sh oldest
-	PYTHON=$(PYTHON) bash docs/tools/check_versions.sh newest
+	PYTHON=$(PYTHON) bash docs/tools/check_versions.sh oldest judge stamps llava
+	PYTHON=$(PYTHON) bash docs/tools/check_versions.sh newest judge stamps llava
 
 # Known vulnerabilities of the pinned versions.
 audit:

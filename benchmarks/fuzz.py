@@ -22,10 +22,12 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,7 @@ class Counts:
 def campaign(name: str, inputs: int, seed: int = 0, first: int = 0) -> Counts:
     """Feed one reader; a new child follows one that ended."""
     counts = Counts()
+    prepare(name)
     while counts.inputs < inputs:
         before = counts.inputs
         _one_child(name, first + before, first + inputs, seed, counts)
@@ -145,43 +148,70 @@ def campaign(name: str, inputs: int, seed: int = 0, first: int = 0) -> Counts:
     return counts
 
 
+def prepare(name: str) -> None:
+    """Make the sound files here: a child would make them for itself, and leave them behind."""
+    assert READERS[name].seeds[0]
+
+
 def _one_child(name: str, first: int, last: int, seed: int, counts: Counts) -> None:
+    before = counts.inputs
+    status = in_child(partial(_feed, name, range(first, last), seed), counts.add)
+    number = first + counts.inputs - before
+    if number < last:
+        counts.add(number, "ended", f"wait status {status}")
+
+
+def in_child(feed: Callable[[FileIO], None], take: Callable[..., None]) -> int:
+    """Call `feed` in a limited child process.
+
+    Args:
+        feed: writes one JSON list per line.
+        take: receives the entries of each list, here.
+
+    Returns:
+        The wait status of the child, which is killed after `HANGS` seconds of silence.
+    """
     receiver, sender = os.pipe()
     child = os.fork()
     if not child:
         os.close(receiver)
         try:
-            _feed(name, first, last, seed, sender)
+            _limit()
+            with FileIO(sender, "wb") as results:
+                feed(results)
         finally:  # never continue as a second parent
             os._exit(1)
     os.close(sender)
-    number = first
     with os.fdopen(receiver, "rb") as results:
         while select.select([results], [], [], HANGS)[0] and (line := results.readline()):
-            counts.add(*json.loads(line))
-            number += 1
+            take(*json.loads(line))
     with suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
-    if number < last:
-        counts.add(number, "ended", f"wait status {status}")
+    return status
 
 
-def _feed(name: str, first: int, last: int, seed: int, sender: int) -> None:
-    """Read inputs and report each."""
+def _limit() -> None:
     signal.signal(signal.SIGPROF, _give_up)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - of a process that ends with `_exit`
-    with os.fdopen(sender, "wb", buffering=0) as results:
-        for number in range(first, last):
-            kind, message = outcome(READERS[name], name, number, seed)
-            results.write(json.dumps([number, kind, message]).encode() + b"\n")
+
+
+def _feed(name: str, numbers: Sequence[int], seed: int, results: FileIO) -> None:
+    """Read inputs and report each."""
+    for number in numbers:
+        kind, message = outcome(READERS[name], name, number, seed)
+        results.write(json.dumps([number, kind, message]).encode() + b"\n")
 
 
 def outcome(reader: Reader, name: str, number: int, seed: int) -> tuple[str, str]:
     """What comes of one input."""
-    content = damaged(reader, random.Random(f"{seed} {name} {number}"))
+    return outcome_of(reader, damaged(reader, random.Random(f"{seed} {name} {number}")))
+
+
+def outcome_of(reader: Reader, content: bytes) -> tuple[str, str]:
+    """What comes of reading this content: a kind, and a message where it is a failure."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / reader.file
         path.write_bytes(content)

@@ -14,15 +14,18 @@ from typing import Any
 import pytest
 
 import fuzz
+import fuzz_guided
 from fuzz_readers import READERS, Reader
 
 OF_RUNS = [name for name in READERS if name.startswith("run/")]
 
 
-def figures_of(readers: list[str], inputs: int, out: Path) -> dict[str, dict[str, Any]]:
+def figures_of(
+    readers: list[str], inputs: int, out: Path, script: str = fuzz.__file__
+) -> dict[str, dict[str, Any]]:
     """Of a campaign in a process of its own: children are forked without threads of this one."""
     options = ["--readers", ",".join(readers), "--inputs", inputs, "--seed", "7", "--out", out]
-    command = [sys.executable, fuzz.__file__, *map(str, options)]
+    command = [sys.executable, script, *map(str, options)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     figures: dict[str, dict[str, Any]] = json.loads(out.read_text())
@@ -87,3 +90,46 @@ def test_failures_are_counted(read: object, kind: str, monkeypatch: pytest.Monke
     counts = fuzz.campaign("x", 3)
     assert (counts.inputs, counts.failures, dict(counts.kinds)) == (3, 3, {kind: 3})
     assert counts.examples[0].startswith(f"0: {kind}")
+
+
+def _deep(path: Path) -> None:
+    content = path.read_bytes()
+    if content.startswith(b"A"):
+        _deeper(content)
+
+
+def _deeper(content: bytes) -> None:
+    if content.count(b"A") > 6:
+        raise KeyError(content)
+
+
+def test_inputs_that_reach_new_lines_are_damaged_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fuzz_guided, "PACKAGE", __file__)  # lines of this file are those traced
+    monkeypatch.setitem(READERS, "x", Reader("x", [b"ab"], _deep, words=[b"A"]))
+    corpus = fuzz_guided.campaign("x", 1, 400, keep=tmp_path)
+    again = fuzz_guided.campaign("x", 1, 400)
+    assert len(corpus.contents) > 1
+    assert all(content.startswith(b"A") for content in corpus.contents[1:])
+    assert corpus.counts.kinds["exception"] == corpus.counts.failures > 0
+    assert next(tmp_path.iterdir()).read_bytes().count(b"A") > 6
+    assert (again.contents, again.lines) == (corpus.contents, corpus.lines)
+
+
+@pytest.mark.parametrize("name", ["recipe", "trials", "jsonl", "scores-json"])
+def test_trees_of_files_are_changed(name: str) -> None:
+    reader = READERS[name]
+    changed = {
+        fuzz_guided._with_other_tree(reader.seeds[0], reader, random.Random(number))
+        for number in range(20)
+    }
+    assert len(changed - {None}) > 10
+
+
+@pytest.mark.extended
+def test_no_guided_input_is_more_than_an_error(tmp_path: Path) -> None:
+    names = [name for name in READERS if name not in OF_RUNS]
+    figures = figures_of(names, 30 * len(names), tmp_path / "out.json", fuzz_guided.__file__)
+    assert [figures[name]["inputs"] for name in names] == [30] * len(names)
+    assert not [of_file["examples"] for of_file in figures.values() if of_file["failures"]]
