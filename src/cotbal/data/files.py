@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from cotbal.errors import RunError
+from cotbal.errors import CotbalError, RunError
 from cotbal.scores.sealed import sealed, unsealed
 
 if TYPE_CHECKING:
@@ -52,6 +52,19 @@ def whole_file(path: Path, durable: bool = True) -> Iterator[TextIO]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def require_new_directory(out: Path) -> None:
+    """Check that `--out` may be written into: it does not exist, or is an empty directory.
+
+    Raises:
+        CotbalError: `existing-output`.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CotbalError(
+            f"--out: {out} exists already and was left unchanged; give another directory",
+            "existing-output",
+        )
 
 
 def temporary(path: Path) -> Path:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cotbal import plugins
-from cotbal.data.files import write_text
+from cotbal.data.files import require_new_directory, write_text
 from cotbal.errors import CotbalError
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import Recipe
@@ -94,11 +94,7 @@ def export(order: Order, trainer: str, out: Path) -> Guide:
             trainer.
     """
     module = plugins.load("cotbal.export", trainer.replace("-", "_"))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CotbalError(
-            f"--out: {out} exists already and was left unchanged; give another directory",
-            "existing-output",
-        )
+    require_new_directory(out)
     out = out.resolve()
     if out == Path.cwd():
         raise CotbalError(

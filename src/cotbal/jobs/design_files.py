@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cotbal.data.files import write_json, write_text
-from cotbal.errors import CotbalError
+from cotbal.data.files import require_new_directory, write_json, write_text
 from cotbal.response.design import Design
 from cotbal.response.lever import RATIOS, Lever
 from cotbal.response.trials import empty_table
@@ -37,11 +36,7 @@ def write_design(
     Raises:
         CotbalError: `existing-output`, since a table may hold scores already.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CotbalError(
-            f"--out: {out} exists already and was left unchanged; give another directory",
-            "existing-output",
-        )
+    require_new_directory(out)
     digits = max(2, len(str(len(design.seeds))))
     paths = [out / f"weights-{i:0{digits}}.json" for i in range(1, len(design.seeds) + 1)]
     for path, row in zip(paths, design.rounded_weights.tolist(), strict=True):

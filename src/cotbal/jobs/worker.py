@@ -129,9 +129,8 @@ class _Execution:
         """Train, answer, score, and write the outcome last."""
         started = time.monotonic()
         ranks, paths = self.ranks, self.paths
-        if (
-            ranks.main
-        ):  # of a worker that outlived its driver: it ended after the next one tidied up
+        if ranks.main:
+            # An earlier worker may outlive its driver, and end after the next one has tidied up.
             remove_leftovers(paths.root)
         self.progress.write("loading", 0, 1, 0.0)
         is_trained = ranks.agreed(ranks.main and self._is_trained())

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cotbal.data.files import read_json
+from cotbal.data.files import as_written, read_json
 from cotbal.errors import CotbalError
 from cotbal.jobs.rundir import RunDir, name_part, ratios_run
 from cotbal.report.comparison import BASELINE, Scores
@@ -102,7 +102,7 @@ def measured_response(contents: Contents) -> Measured | None:
         response = read_response(files)
     except CotbalError as error:
         problem = str(error)
-    design = read_json(files.design) if files.design.exists() else {}
+    design = _design(files)
     predictions, unreadable = [], []
     for path in sorted(files.trial_table.parent.glob("prediction-*.json")):
         try:
@@ -116,6 +116,17 @@ def measured_response(contents: Contents) -> Measured | None:
         predictions=tuple(predictions),
         unreadable=tuple(unreadable),
     )
+
+
+def _design(files: RunDir) -> dict[str, Any]:
+    """The design as it was planned; empty for a table of other origin."""
+    if not files.design.exists():
+        return {}
+    with as_written(files.design):
+        design: dict[str, Any] = read_json(files.design)
+        if design.get("lever", WEIGHTS.name) not in LEVERS:
+            raise ValueError("there is no such lever")
+    return design
 
 
 def _frozen(contents: Contents, path: Path, lever: str) -> Frozen:

@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from cotbal.data.files import read_json, write_json, write_text
+from cotbal.errors import RunError
 from cotbal.jobs.rundir import RunDir
 from cotbal.report import write_report
 from cotbal.report.contents import read_contents
@@ -36,7 +37,7 @@ from cotbal.response import (
     read_prediction,
 )
 from cotbal.response.departure import Departure
-from helpers.errors import names_all
+from helpers.errors import names_all, raises
 from helpers.fake_response import add_response, grouped_trials, noisy_trials, train_steered
 from helpers.fake_run import TASKS, fake_run
 from helpers.simulated_trials import drawn_effects, trials_of
@@ -353,6 +354,15 @@ def test_the_command_of_trials_with_other_ratios(tmp_path: Path) -> None:
     assert "--weights" in Scripts(write_report(files.root).read_text()).data["command"]
     write_json(files.design, {**read_json(files.design), "lever": "ratios"})
     assert "--ratios" in Scripts(write_report(files.root).read_text()).data["command"]
+
+
+def test_a_design_with_another_lever_is_one_error(tmp_path: Path) -> None:
+    files = fake_run(tmp_path)
+    add_response(files, noisy_trials(TASKS))
+    for lever in ("speed", ["ratios"]):
+        write_json(files.design, {**read_json(files.design), "lever": lever})
+        with raises(RunError, "broken-file", files.design):
+            write_report(files.root)
 
 
 def test_trials_that_differ_in_ratios_are_never_said_to_differ_in_weights(tmp_path: Path) -> None:
