@@ -14,7 +14,7 @@ from torch import Tensor
 from cotbal.data.batches.collate import Collator, Row
 from cotbal.data.batches.questions import QuestionCollator, collator_for
 from cotbal.data.reading.record import Record, Turn
-from cotbal.recipe.schema import ModelSection
+from cotbal.recipe.model_section import ModelSection
 from cotbal.training import vlm
 from helpers.all_families import ALL
 from helpers.family_builders import Family

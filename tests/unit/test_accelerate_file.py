@@ -111,6 +111,12 @@ def test_four_bits_are_not_sharded() -> None:
         assert str(problem_of(sharing, quantized=True)).startswith("model.quantization: ")
 
 
+def test_sharded_layers_are_not_compiled() -> None:
+    assert problem_of(Sharing(None), compiled=True) is None
+    for sharing in (Sharing("fsdp", "2"), Sharing("deepspeed", zero_stage="3")):
+        assert str(problem_of(sharing, compiled=True)).startswith("model.compile: ")
+
+
 def test_no_file(tmp_path: Path) -> None:
     with raises(RecipeError, "missing-file", tmp_path / "accelerate.yaml"):
         of_file(tmp_path / "accelerate.yaml")

@@ -489,3 +489,15 @@ def test_what_is_quantized_is_trained_with_adapters(tmp_path: Path) -> None:
         "quantization"
         not in load(tmp_path, MINIMAL, "model={checkpoint: x, language: lora}").to_yaml()
     )
+
+
+def test_recipes_that_compile_nothing_keep_their_fingerprint(tmp_path: Path) -> None:
+    plain = load(tmp_path, MINIMAL, "model={checkpoint: x}")
+    assert "compile:" not in plain.to_yaml()
+    assert load(tmp_path, MINIMAL, "model={checkpoint: x, compile: false}").fingerprint == (
+        plain.fingerprint
+    )
+    compiling = load(tmp_path, MINIMAL, "model={checkpoint: x, compile: true}")
+    assert load_recipe(write(tmp_path, compiling.to_yaml())).model.compile
+    quantized = "{checkpoint: x, quantization: nf4, language: lora, compile: true}"
+    assert "compile: false" in problems(tmp_path, MINIMAL, f"model={quantized}")

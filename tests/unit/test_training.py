@@ -30,6 +30,7 @@ from cotbal.training.features.images import ImageFeatures
 from cotbal.training.partial_checkpoints import mark_complete
 from cotbal.training.ranks import Stopped
 from cotbal.training.run_paths import RunPaths
+from cotbal.training.trainers import compiled
 from cotbal.training.trainers.arguments import arguments, layout_to_group
 from helpers.errors import names_all, raises
 from helpers.tiny_vlm import BASE, mixture
@@ -162,6 +163,37 @@ def test_images_encoded_once_change_no_weight(
         for name in ("plain", "first", "second")
     )
     assert others == [plain, plain]
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # of dynamo
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param((), id="full"),
+        pytest.param(LORA, id="LoRA", marks=pytest.mark.extended),
+        pytest.param(PACKING, id="packed", marks=pytest.mark.extended),
+    ],
+)
+def test_a_compiled_language_model_trains_to_the_same_weights(
+    recipe_file: Path,
+    tmp_path: Path,
+    whole: Whole,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: tuple[str, ...],
+) -> None:
+    """Its graph is traced and run without a compiler, so that the test is quick."""
+    monkeypatch.setattr(compiled, "BACKEND", "aot_eager")
+    torch._dynamo.utils.counters.clear()
+    recipe = load_recipe(recipe_file, (*settings, "model.compile=true"))
+    train(recipe, "cotbal", tmp_path)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    plain, other = (
+        load_file(directory / "checkpoint" / "model.safetensors")
+        for directory in (whole("cotbal", settings)[0], tmp_path)
+    )
+    assert plain.keys() == other.keys()
+    for name, values in plain.items():
+        assert torch.allclose(values, other[name], atol=1e-4), name
 
 
 def cut_in_half(path: Path) -> None:

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from cotbal.errors import CotbalError, MissingDependency
-from cotbal.recipe.schema import Lora, ModelSection
+from cotbal.recipe.model_section import Lora, ModelSection
 from cotbal.training import vlm
 from helpers import tiny_families
 from helpers.errors import a_line_names, raises

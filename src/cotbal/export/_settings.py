@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from cotbal.data.files import write_text
+from cotbal.recipe.model_section import ModelSection
 from cotbal.recipe.recipe import Recipe
-from cotbal.recipe.schema import ModelSection
 
 NO_MODEL = "YOUR_MODEL"
 PARTS = ("vision", "projector", "language")

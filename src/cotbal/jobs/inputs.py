@@ -280,7 +280,7 @@ def settings_of(recipe: Recipe, run: Run, weights: Mapping[str, float] | None) -
     """The part of an identity that follows from the recipe and the weights."""
     file = recipe.file
     no_effect = {  # on the result of a run
-        "model": {"checkpoint", "gradient_checkpointing"},
+        "model": {"checkpoint", "gradient_checkpointing", "compile"},
         "optimization": {"micro_batch_size", *_NO_ENTRY},
         "generation": {"batch_size"},
         "portions": {"mini", "large"} if run.by_fraction else set(),

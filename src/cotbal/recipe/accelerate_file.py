@@ -103,14 +103,19 @@ def _is_elsewhere(value: Any) -> bool:
     return str(value).lower() not in ("none", "")
 
 
-def problem_of(sharing: Sharing, quantized: bool = False) -> str | None:
+def problem_of(sharing: Sharing, quantized: bool = False, compiled: bool = False) -> str | None:
     """Why the runs of a recipe cannot be sharded like this, in one sentence; None if they can.
 
     Args:
         quantized: whether the recipe holds layers in four bits.
+        compiled: whether it compiles layers.
     """
     if sharing.by is None:
         return None
+    if compiled:
+        return (
+            f"model.compile: sharded layers are not compiled; set it to false, or leave {FIELD} out"
+        )
     if quantized:
         return f"model.quantization: four bits are not sharded over ranks; leave {FIELD} out"
     return _problem_of_fsdp(sharing) if sharing.by == "fsdp" else _problem_of_deepspeed(sharing)
@@ -164,10 +169,11 @@ def problems(recipe: Recipe) -> list[tuple[Path, str]]:
         path = one.resources.accelerate_config
         if path is None:
             continue
+        model = one.file.model
+        quantized = model is not None and model.quantization is not None
+        compiled = model is not None and model.compile
         try:
-            problem = problem_of(
-                of_file(path), one.file.model is not None and one.model.quantization is not None
-            )
+            problem = problem_of(of_file(path), quantized, compiled)
         except RecipeError as error:
             problem = str(error)
         if problem:

@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from cotbal.errors import RecipeError
 from cotbal.recipe.explain import explain
 from cotbal.recipe.mixture import TRAIN, Mixture, Task
+from cotbal.recipe.model_section import ModelSection
 from cotbal.recipe.runs import Run, is_replicated, plan_probes
-from cotbal.recipe.schema import ModelSection, RecipeFile, ResourcesSection, TaskSection
+from cotbal.recipe.schema import RecipeFile, ResourcesSection, TaskSection
 from cotbal.recipe.strict_yaml import apply_override, dump_yaml, read_yaml
 
 

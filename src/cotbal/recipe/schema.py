@@ -21,6 +21,7 @@ from pydantic import (
 from cotbal.balance.probes import Form
 from cotbal.balance.settings import LARGEST_SEED, Section, Seed, Settings, not_boolean
 from cotbal.recipe.mixture import Choose
+from cotbal.recipe.model_section import Flag, ModelSection, without_none
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -58,17 +59,7 @@ def _different(seeds: tuple[int, ...]) -> tuple[int, ...]:
 
 Seeds = Annotated[tuple[Seed, ...], AfterValidator(_different)]
 Number = Annotated[int | float, BeforeValidator(not_boolean)]
-# YAML 1.2 knows true and false; pydantic would read the texts yes, no, on and off as booleans too.
-Flag = Annotated[bool, Field(strict=True)]
-Training = Literal["frozen", "full", "lora"]
 Directive = Annotated[str, Field(pattern=r"^--[^\n]+$")]
-
-
-def _without_none(name: str, fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields, without this one if it is None."""
-    if fields[name] is None:
-        del fields[name]
-    return fields
 
 
 class TaskSection(Section):
@@ -90,7 +81,7 @@ class TaskSection(Section):
     @model_serializer(mode="wrap")
     def _without_what_is_off(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Recipes from before there was `choose` keep their fingerprint.
-        return _without_none("choose", serialize(self))
+        return without_none("choose", serialize(self))
 
     @model_validator(mode="before")
     @classmethod
@@ -133,47 +124,6 @@ class TaskSection(Section):
                 f"a test split cannot be called {' or '.join(sorted(taken))}; give it another name"
             )
         return self
-
-
-class Lora(Section):
-    """Low-rank adapters (Hu et al. 2021) on the parts of the model that the recipe trains with
-    `lora`.
-    """
-
-    rank: int = Field(16, ge=1)
-    alpha: float = Field(32, gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1)
-    targets: tuple[str, ...] | None = None  # names of linear layers; None: every one of the part
-
-
-class ModelSection(Section):
-    """The base checkpoint and which of its parts are trained."""
-
-    checkpoint: str
-    vision: Training = "frozen"
-    projector: Training = "full"
-    language: Training = "full"
-    lora: Lora = Lora()
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    max_length: int = Field(2048, ge=8)  # tokens, images included
-    remote_code: Flag = False
-    gradient_checkpointing: Flag = False
-    # QLoRA: the linear layers of the parts trained with lora are held in four bits.
-    quantization: Literal["nf4"] | None = None
-
-    @model_validator(mode="after")
-    def _quantized_parts_have_adapters(self) -> ModelSection:
-        if self.quantization and "lora" not in (self.vision, self.projector, self.language):
-            raise ValueError(
-                f"quantization: {self.quantization} holds the parts that are trained with lora in"
-                " four bits, and no part is; set language: lora, or leave quantization out"
-            )
-        return self
-
-    @model_serializer(mode="wrap")
-    def _without_what_is_off(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Runs are identified by these fields; those without quantization keep their identity.
-        return _without_none("quantization", serialize(self))
 
 
 class Optimization(Section):

@@ -33,6 +33,7 @@ from cotbal.training.run_paths import RunPaths
 from cotbal.training.tracking import Tracking
 from cotbal.training.trainers.arguments import arguments, layout_to_group, micro_batches
 from cotbal.training.trainers.blank_image import with_blank_image
+from cotbal.training.trainers.compiled import CompileCallback
 from cotbal.training.trainers.hf import TaskWeightedTrainer, with_task_ids
 from cotbal.training.trainers.packing_check import ROWS, PackingCheckCallback
 from cotbal.training.trainers.sharding import settle_sharding
@@ -115,8 +116,8 @@ def train(
     ranks = session.ranks
     last = last_complete(paths.partial, session.identity) if ranks.main else None
     resume = ranks.agreed(last)
-    log = _Log(paths, session, resume)
-    trainer, processor = _trainer(recipe, run, rows, weights, log)
+    log = Log(paths, session, resume)
+    trainer, processor = build_trainer(recipe, run, rows, weights, log)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if log.stopped:
         raise Stopped
@@ -124,10 +125,14 @@ def train(
     return _summary(trainer, round(len(rows) * recipe.file.optimization.epochs), log.lines)
 
 
-def _trainer(
-    recipe: Recipe, run: Run, rows: Mixed, weights: Mapping[str, float] | None, log: _Log
+def build_trainer(
+    recipe: Recipe, run: Run, rows: Mixed, weights: Mapping[str, float] | None, log: Log
 ) -> tuple[TaskWeightedTrainer, Any]:
-    """A trainer of the recipe's model on these rows, and the model's processor."""
+    """A trainer of the recipe's model on these rows, and the model's processor.
+
+    Args:
+        log: observes the training; it holds ranks, trackers and features of images.
+    """
     model, processor = _load(recipe)
     prepared = vlm.prepare(model, recipe.model)
     tasks = [task.name for task in recipe.mixture.trained]
@@ -159,6 +164,8 @@ def _trainer(
         check = PackingCheckCallback(trainer, collator, rows.spread(ROWS), padding)
         trainer.add_callback(check)
         trainer.data_collator = packed(collator, recipe.model.max_length, padding)
+    if recipe.model.compile:
+        trainer.add_callback(CompileCallback())
     if log.session.features is not None:
         sharded = trainer.sharded or trainer.is_deepspeed_enabled
         log.session.features.attach(prepared, training=True, sharded=sharded)
@@ -194,7 +201,7 @@ def _with_tasks(collator: Collator, tasks: Sequence[str]) -> Callable[[list[Any]
     return with_task_ids(steady(collate), tasks)
 
 
-class _Log(TrainerCallback):
+class Log(TrainerCallback):
     """Writes losses and progress to disk, and marks complete partial checkpoints.
 
     Every partial checkpoint holds the log up to its step, so that a resumed training does not count

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConf
 
 from cotbal.data.batches.processors import load_processor
 from cotbal.errors import CotbalError, MissingDependency
-from cotbal.recipe.schema import ModelSection, Training
+from cotbal.recipe.model_section import ModelSection, Training
 
 Part = Literal["vision", "projector", "language"]
 

@@ -92,6 +92,7 @@ def test_how_answers_are_chosen_determines_the_runs_that_answer(recipe_path: Pat
         "optimization.checkpoint_steps=7",
         "optimization.max_passes=2",
         "model.gradient_checkpointing=true",
+        "model.compile=true",
         "generation.batch_size=2",
         "balance.temperature=auto",
         "balance.bootstrap=999",
