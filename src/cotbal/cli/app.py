@@ -26,6 +26,7 @@ COMMANDS = (
     "init",
     "check",
     "plan",
+    "tune",
     "balance",
     "train",
     "run",

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import gc
 import importlib.metadata
-import resource
 import shutil
 import sys
 import time
@@ -56,6 +55,7 @@ from cotbal.recipe.runs import Run
 from cotbal.training import evaluation
 from cotbal.training import train as training
 from cotbal.training.features.images import ImageFeatures, image_features
+from cotbal.training.memory import peak_process_mib
 from cotbal.training.ranks import Ranks, Stopped
 from cotbal.training.run_paths import RunPaths
 from cotbal.training.tracking import Tracking, reporting
@@ -223,7 +223,7 @@ class _Execution:
             "ignored_generation_settings": evaluation.ignored_settings(
                 self.recipe.checkpoint, self.recipe.model.remote_code
             ),
-            "peak_memory_mib": _peak_memory_mib(),
+            "peak_memory_mib": peak_process_mib(),
             "checkpoint": trained["checkpoint"] if self.job["keep_checkpoint"] else None,
             "losses": trained["losses"],
             "ranks": self.ranks.size,
@@ -374,11 +374,6 @@ def _free() -> None:
     """
     gc.collect()  # trainer, optimizer and model refer to each other
     torch.cuda.empty_cache()
-
-
-def _peak_memory_mib() -> int:
-    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kib // 1024 if sys.platform != "darwin" else kib // 1024**2
 
 
 if __name__ == "__main__":

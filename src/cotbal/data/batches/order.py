@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from cotbal.data.batches.collate import Row
-from cotbal.data.batches.repeats import Repeats
+from cotbal.data.batches.repeats import GivenOrder, Repeats
 from cotbal.data.reading.record import IMAGE, Turn
 from cotbal.data.reading.records import Records
 
@@ -35,7 +35,8 @@ class Shuffled(Dataset[dict[str, Any]]):
         rows: of the run.
         seed: of the order; epoch e is shuffled with `seed + e`.
         at_once: rows that all ranks together take at a time; 1 for a single rank.
-        repeats: which rows an epoch repeats or leaves out, as many as there are; None: none.
+        repeats: which rows an epoch repeats or leaves out, or their order, as many as there are;
+            None: none, in random order.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Shuffled(Dataset[dict[str, Any]]):
         rows: Mixed | Sequence[dict[str, Any]],
         seed: int,
         at_once: int = 1,
-        repeats: Repeats | None = None,
+        repeats: Repeats | GivenOrder | None = None,
     ) -> None:
         self.rows = rows
         self.seed = seed
@@ -74,7 +75,7 @@ class Mixed(Dataset[dict[str, Any]]):
         repeats: of the rows, where tasks are sampled by ratios; `Shuffled` follows them.
     """
 
-    def __init__(self, parts: Sequence[Part], repeats: Repeats | None = None) -> None:
+    def __init__(self, parts: Sequence[Part], repeats: Repeats | GivenOrder | None = None) -> None:
         self.parts = parts
         self.repeats = repeats
         self.places = [

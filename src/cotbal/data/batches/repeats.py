@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +59,21 @@ class Repeats:
             places = random * len(plain)
         in_order = torch.argsort(torch.cat(keys), stable=True)
         return torch.cat(rows)[in_order].tolist()
+
+
+@dataclass(frozen=True)
+class GivenOrder:
+    """Rows in a chosen order, the same in every epoch.
+
+    Attributes:
+        rows: indices, one per row of an epoch.
+    """
+
+    rows: Sequence[int]
+
+    def order(self, _plain: Tensor, _epoch: int, _generator: torch.Generator) -> list[int]:
+        """An epoch."""
+        return list(self.rows)
 
 
 def repeats(sizes: Mapping[str, int], counts: Mapping[str, int], seed: int) -> Repeats:
