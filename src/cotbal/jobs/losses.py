@@ -8,10 +8,9 @@ from typing import Any
 
 from cotbal.data.files import as_written, read_json, read_jsonl
 from cotbal.errors import RunError
-from cotbal.training.run_paths import RunPaths
+from cotbal.training.run_paths import BY_TASK, RunPaths
 
 NUMBERS = ("step", "epoch", "seconds")
-BY_TASK = ("task_losses", "task_tokens", "weights")
 
 
 def digest_of_losses(paths: RunPaths) -> str | None:

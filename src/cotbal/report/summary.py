@@ -153,8 +153,8 @@ def _flags(balance: Balance) -> list[str]:
 
 def _finals(comparison: Comparison, balance: Balance | None) -> list[str]:
     missing = [method_label(name) for name in (BASELINE, OURS) if name not in comparison.methods]
-    if missing:
-        return [f"Final models not trained yet: {listed(missing)}."]
+    if missing:  # nobody asked for CoTBal where its weights were not computed
+        return [f"Final models not trained yet: {listed(missing)}."] if balance else []
     if balance and _all_equal(balance):
         return [SAME_TRAINING]
     change = _change(comparison)

@@ -8,6 +8,9 @@ from typing import Any
 
 from cotbal.recipe.mixture import set_name
 
+# What a line of `RunPaths.training` has for every task.
+BY_TASK = ("task_losses", "task_tokens", "weights")
+
 
 class Below:
     """A path below the `root` of the object that it is an attribute of."""

@@ -4,6 +4,7 @@ training significant, and none gives a confidence level.
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import re
 import shutil
@@ -227,3 +228,11 @@ def test_seeds_too_few_for_an_interval_give_no_verdict(replicated: RunDir, capsy
     assert names_all(shown, "0, 1")
     assert not CLAIMS.search(shown)
     assert SAMPLING_ONLY not in shown
+
+
+def test_models_of_a_method_that_nobody_asked_for_are_not_missing(replicated: RunDir) -> None:
+    contents = read_contents(replicated.root)
+    steered = Comparison(("ew", "steer:ocr"), (0,), "ew", (), {})
+    assert "CoTBal" in summary(contents, steered)[-1]
+    without = dataclasses.replace(contents, balance=None)
+    assert not any("CoTBal" in sentence for sentence in summary(without, steered)[1:])

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from cotbal.errors import RunError
-
-BY_TASK = ("task_losses", "task_tokens", "weights")  # a line of the log has them for every task
+from cotbal.training.run_paths import BY_TASK
 
 
 @dataclass(frozen=True)
