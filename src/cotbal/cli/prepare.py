@@ -97,7 +97,8 @@ def pocket(
     mix: Annotated[
         str,
         typer.Option(
-            help="equal, or skewed: unequal record counts, wrong answers, copies, long answers."
+            help="equal; skewed: unequal record counts, wrong answers, copies, long answers; or"
+            " dominated: one task has eight times as many records as each of the others."
         ),
     ] = "equal",
 ) -> None:

@@ -1,4 +1,6 @@
-"""The mix `skewed` of `pocket`: skewed training data, clean evaluation, and `equal` unchanged."""
+"""The mixes of `pocket`: `skewed` and `dominated` training data, clean evaluation, and `equal`
+unchanged.
+"""
 
 from __future__ import annotations
 
@@ -79,6 +81,16 @@ def test_images_are_those_of_the_equal_mix(equal: Path, skewed: Path) -> None:
 def test_record_counts_are_one_to_sixteen(skewed: Path) -> None:
     assert {task: len(records(skewed, task, "train")) for task in COUNTS} == COUNTS
     assert max(COUNTS.values()) == 16 * min(COUNTS.values())
+
+
+def test_one_task_dominates_with_eight_times_the_records_of_each_other(
+    equal: Path, tmp_path: Path
+) -> None:
+    dominated = prepare(tmp_path, "dominated")
+    for task in COUNTS:
+        rows = records(equal, task, "train")
+        assert records(dominated, task, "train") == rows[: 64 if task == "vqa" else 8]
+        assert text(dominated, task, "test") == text(equal, task, "test")
 
 
 @pytest.mark.parametrize("task", [task for task in COUNTS if task != "caption"])

@@ -1,4 +1,6 @@
-"""What the training data of `pocket` holds: `equal`, or `skewed` as people's mixtures are."""
+"""What the training data of `pocket` holds: `equal`, `skewed` as people's mixtures are, or
+`dominated` by one large data set.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,12 @@ from typing import Any
 
 from cotbal.benchmarks.pocket.drawings import KIND_OF
 from cotbal.benchmarks.pocket.scenes import Scene
-from cotbal.benchmarks.pocket.tasks import described
+from cotbal.benchmarks.pocket.tasks import VISUAL_TASKS, described
 from cotbal.benchmarks.releases.conversation import Asked
 from cotbal.errors import CotbalError
 
-EQUAL, SKEWED = "equal", "skewed"
+EQUAL, SKEWED, DOMINATED = "equal", "skewed", "dominated"
+LARGEST = "vqa"  # of the dominated mix
 Ask = Callable[[Any, Random], Asked]
 Record = dict[str, Any]
 
@@ -95,8 +98,13 @@ MIXES: dict[str, Mapping[str, TaskData]] = {
         "ocr": TaskData(share=Fraction(1, 4)),
         "chat": TaskData(share=Fraction(1, 4)),
     },
+    DOMINATED: {
+        task: TaskData(share=Fraction(1, 8))
+        for task in (*(task.name for task in VISUAL_TASKS), "chat")
+        if task != LARGEST
+    },
 }
-MAX_NEW_TOKENS = {EQUAL: 40, SKEWED: 72}
+MAX_NEW_TOKENS = {EQUAL: 40, SKEWED: 72, DOMINATED: 40}
 
 
 def mix_named(name: str) -> Mapping[str, TaskData]:
