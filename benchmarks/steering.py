@@ -9,8 +9,8 @@
 response` plans them by default; weights and frozen predictions for every goal; final models with
 equal weights and with those of every goal, on fresh seeds. Goals for which equal weights are kept
 are not trained again. Options add other methods, the best of random weights at the cost of the
-trials, temperature sampling, and sampling ratios at the design points of the weights; `--lever
-ratios` chooses sampling ratios instead of weights of the loss. Rerun it to resume. `measure` needs
+trials, and sampling ratios at the design points of the weights; `--lever ratios` chooses sampling
+ratios instead of weights of the loss. Rerun it to resume. `measure` needs
 the tables alone, such as those in benchmarks/results/data.
 """
 
@@ -22,8 +22,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -79,8 +79,6 @@ class Settings:
         lever: `weights`, or `ratios` for a study of sampling ratios, which has no cheap trials.
         ratios: trials whose design points are repeated with sampling ratios, `full` or `cheap`.
         random: number of random weights that are tried; 0 for none.
-        exponents: of temperature sampling, which shows a task with n records n ** exponent times
-            as often as one with a single record: 0 shows all tasks equally often.
     """
 
     recipe: Path
@@ -92,7 +90,6 @@ class Settings:
     lever: str
     ratios: str | None
     random: int
-    exponents: tuple[float, ...]
     resources: Resources
 
     @property
@@ -162,8 +159,6 @@ def run(settings: Settings) -> None:
         _execute(command)
     if settings.random:
         train_random(settings)
-    for exponent in settings.exponents:
-        train_sampled(settings, exponent)
     collect(settings, methods)
 
 
@@ -201,36 +196,6 @@ def train_random(settings: Settings) -> None:
         (final_run(mixture, FIXED, seed, RANDOM), "final") for seed in settings.seeds
     ]
     _executed(settings, prepare(recipe, root, finals), {RANDOM: best})
-
-
-def sampling_name(exponent: float) -> str:
-    """The method of final models that are sampled by temperature."""
-    return f"sampling-{exponent:g}"
-
-
-def sampling_ratios(sizes: Mapping[str, int], exponent: float) -> dict[str, float]:
-    """Unit -> ratio of temperature sampling, with mean 1.
-
-    Args:
-        sizes: unit -> training records.
-    """
-    ratios = {unit: size ** (exponent - 1) for unit, size in sizes.items()}
-    mean = sum(ratios.values()) / len(ratios)
-    return {unit: ratio / mean for unit, ratio in ratios.items()}
-
-
-def train_sampled(settings: Settings, exponent: float) -> None:
-    """Final models with the ratios of temperature sampling, which needs no trials."""
-    recipe, name = load_recipe(settings.recipe), sampling_name(exponent)
-    mixture, root = recipe.mixture, RunDir(settings.out / name)
-    runs = [final_run(mixture, "ew", seed, name) for seed in settings.seeds]
-    inputs = prepare(recipe, root, [(run, "final") for run in runs]).inputs
-    sizes = dict.fromkeys(mixture.units, 0)
-    for task in mixture.balanced:
-        sizes[task.unit] += inputs.sizes[task.name]["full"]
-    ratios = task_weights(mixture, sampling_ratios(sizes, exponent))
-    finals: list[tuple[Run, Kind]] = [(replace(run, ratios=ratios), "final") for run in runs]
-    _executed(settings, prepare(recipe, root, finals), {})
 
 
 def best_of(table: Trials) -> int:
@@ -278,8 +243,6 @@ def collect(settings: Settings, methods: Sequence[str]) -> None:
     if settings.random:
         shutil.copy(settings.out / RANDOM / "random.csv", tables)
         trained[RANDOM] = settings.out / RANDOM
-    for name in map(sampling_name, settings.exponents):
-        trained[name] = settings.out / name
     rows = final_scores(load_recipe(settings.recipe), trained, settings.seeds)
     with (tables / "finals.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
@@ -438,7 +401,6 @@ def settings_of(given: argparse.Namespace) -> Settings:
         lever=given.lever,
         ratios=given.ratios,
         random=given.random,
-        exponents=tuple(map(float, given.sampling.split(","))) if given.sampling else (),
         resources=Resources(workers=given.workers, threads=given.threads),
     )
 
@@ -459,7 +421,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         part.add_argument("--lever", choices=LEVERS, default=WEIGHTS.name)
         part.add_argument("--ratios", choices=tuple(RATIOS), help="repeat these trials with ratios")
         part.add_argument("--random", type=int, default=0, help="number of random weights")
-        part.add_argument("--sampling", help="exponents of temperature sampling: 0,0.5")
         part.add_argument("--workers", type=int, default=1)
         part.add_argument("--threads", type=int, default=1)
     verbs.add_parser("measure").add_argument("folder", type=Path)

@@ -386,15 +386,6 @@ def test_the_best_random_weights_are_chosen_by_relative_scores() -> None:
     assert steering.best_of(table) == 1
 
 
-def test_temperature_sampling_shows_tasks_as_often_as_its_exponent_says() -> None:
-    sizes = {"large": 2000, "small": 250}
-    for exponent, expected in ((0.0, 1.0), (0.5, 8**0.5), (1.0, 8.0)):
-        ratios = steering.sampling_ratios(sizes, exponent)
-        shown = {unit: ratio * sizes[unit] for unit, ratio in ratios.items()}
-        assert shown["large"] / shown["small"] == pytest.approx(expected)
-        assert sum(ratios.values()) == pytest.approx(2)
-
-
 def test_the_page_of_results_has_the_published_gains_of_ratios() -> None:
     """Final models of ten seeds, with ratios chosen for one task, against equal ratios."""
     study = measures.read_study(BENCHMARKS / "results" / "data" / "steering_skewed_ratios")

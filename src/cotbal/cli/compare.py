@@ -26,8 +26,9 @@ def compare(
         typer.Option(
             help=(
                 "Methods separated by commas: stl, ew, tla, rlw, dwa, igbv1, cotbal,"
-                " `steer:<goal>` such as steer:ocr+chart (steer is steer:mean), `torchjd:<name>`,"
-                " or dotted paths of your own modules."
+                " `steer:<goal>` such as steer:ocr+chart (steer is steer:mean),"
+                " `sampling:<exponent>` such as sampling:0.5, `torchjd:<name>`, or dotted paths of"
+                " your own modules."
             )
         ),
     ] = "stl,ew,tla,rlw,dwa,igbv1,cotbal",

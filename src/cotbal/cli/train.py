@@ -32,8 +32,8 @@ def train(
     weighting: Annotated[
         str | None,
         typer.Option(
-            help="cotbal (the weights of `balance`, default), ew, tla, rlw, dwa, igbv1, or"
-            " `steer:<goal>` (the weights of `steer` for this goal).",
+            help="cotbal (the weights of `balance`, default), ew, tla, rlw, dwa, igbv1,"
+            " `steer:<goal>` (the weights of `steer` for this goal), or `sampling:<exponent>`.",
             show_default=False,
         ),
     ] = None,

@@ -15,6 +15,7 @@ from cotbal.jobs.execute import Options, Work, execute
 from cotbal.jobs.inputs import open_inputs, small_minis, warnings, write_portions
 from cotbal.jobs.plan import Kind, Planned, Prepared, make_plan
 from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.sampling import with_sampling
 from cotbal.recipe import accelerate_file
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, untrained_runs
@@ -52,6 +53,7 @@ def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> P
         for metric in {task.metric, *task.test_metrics}:
             _need_metric(task.name, metric)
     inputs = open_inputs(recipe)
+    runs = [(with_sampling(recipe.mixture, inputs.sizes, run), kind) for run, kind in runs]
     planned = make_plan(recipe, inputs, runs, root)
     remarks = [*warnings(recipe, inputs), *_too_short(recipe, planned.runs, methods)]
     remarks += [

@@ -151,10 +151,15 @@ def _flags(balance: Balance) -> list[str]:
     return [f"There are flags for {tasks}: read the next section before you trust these numbers."]
 
 
+def _missing(methods: Sequence[str], balance: Balance | None) -> list[str]:
+    """Nobody asked for CoTBal where its weights were not computed."""
+    return [f"Final models not trained yet: {listed(methods)}."] if balance else []
+
+
 def _finals(comparison: Comparison, balance: Balance | None) -> list[str]:
     missing = [method_label(name) for name in (BASELINE, OURS) if name not in comparison.methods]
-    if missing:  # nobody asked for CoTBal where its weights were not computed
-        return [f"Final models not trained yet: {listed(missing)}."] if balance else []
+    if missing:
+        return _missing(missing, balance)
     if balance and _all_equal(balance):
         return [SAME_TRAINING]
     change = _change(comparison)

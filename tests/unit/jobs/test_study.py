@@ -23,12 +23,14 @@ from cotbal.jobs.compare import (
 from cotbal.jobs.execute import Options
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.status import status
+from cotbal.recipe.ratios import passes
 from cotbal.recipe.recipe import load_recipe
 from cotbal.report import write_comparison, write_report
 from cotbal.report.contents import read_contents
 from cotbal.report.model_tables import model_tables
 from cotbal.report.models import compare_all
 from cotbal.scores.results import read_results
+from cotbal.weightings import method_label
 from helpers.errors import names_all, raises
 from helpers.pipeline_fakes import EXECUTOR, TASKS, write_mixture
 
@@ -63,7 +65,7 @@ def test_methods_by_the_names_of_the_paper() -> None:
         "stl",
         "tla",
     )
-    assert set(all_methods()) == {*SEVEN, "steer", "torchjd"}
+    assert set(all_methods()) == {*SEVEN, "steer", "sampling", "torchjd"}
     assert method_names(["TorchJD:STCH", "own.module:a"]) == ("torchjd:STCH", "own.module:a")
     for unknown in ("gradnorm", "gradnorm:fast"):
         with raises(CotbalError, "unknown-method", "stl", "cotbal", "gradnorm"):
@@ -75,6 +77,24 @@ def test_every_method_is_planned_once_a_seed_and_the_probes_once(recipe_path: Pa
     probes = ["mini", "full:ocr", "full:vqa", "full:count", "mini, seed 1", "mini, seed 2"]
     first = ["solo:ocr", "solo:vqa", "solo:count", *SEVEN[1:]]
     assert planned == [*probes, *first, *(f"{name}, seed 2" for name in first)]
+
+
+def test_temperature_sampling_needs_no_trials_and_its_ratios_are_planned_and_reported(
+    recipe_path: Path,
+) -> None:
+    study = comparison(recipe_path, methods=("ew", "sampling:0"))
+    plain, sampled = study.prepared.plan.runs
+    assert plain.run.ratios is None
+    portions = study.prepared.inputs.sizes
+    sizes = {task: portions[task]["full"] for task in TASKS}
+    assert sampled.run.ratios is not None
+    times = passes(sampled.run.ratios, sizes)
+    shown = {times[task] * size for task, size in sizes.items()}
+    assert len({round(count, 6) for count in shown}) == 1
+    run_comparison(study, OPTIONS)
+    assert read_json(sampled.paths.job)["run"]["ratios"] == sampled.run.ratios
+    page = write_report(study.prepared.root.root).read_text()
+    assert method_label("sampling:0") in page
 
 
 def test_without_cotbal_no_probe_is_needed(recipe_path: Path) -> None:

@@ -18,6 +18,7 @@ from cotbal.errors import CotbalError
 
 EQUAL, SKEWED, DOMINATED = "equal", "skewed", "dominated"
 LARGEST = "vqa"  # of the dominated mix
+TASKS = (*(task.name for task in VISUAL_TASKS), "chat")
 Ask = Callable[[Any, Random], Asked]
 Record = dict[str, Any]
 
@@ -98,11 +99,7 @@ MIXES: dict[str, Mapping[str, TaskData]] = {
         "ocr": TaskData(share=Fraction(1, 4)),
         "chat": TaskData(share=Fraction(1, 4)),
     },
-    DOMINATED: {
-        task: TaskData(share=Fraction(1, 8))
-        for task in (*(task.name for task in VISUAL_TASKS), "chat")
-        if task != LARGEST
-    },
+    DOMINATED: {task: TaskData(share=Fraction(1, 8)) for task in TASKS if task != LARGEST},
 }
 MAX_NEW_TOKENS = {EQUAL: 40, SKEWED: 72, DOMINATED: 40}
 
