@@ -126,7 +126,9 @@ def _show(steered: Steered) -> None:
     if response.mean_sentence:
         out.print(escape(response.mean_sentence), soft_wrap=True)
     for task, reason in choice.unguarded.items():
-        _show_unmeasurable(task, reason, "neither guarded nor part of the mean")
+        is_held = response.unit_of_task.get(task) in choice.not_lowered
+        consequence = f"its {choice.lever.one} is not lowered" if is_held else "it is not guarded"
+        _show_unmeasurable(task, reason, f"not part of the mean, and {consequence}")
     for task, reason in choice.uncertain.items():
         _show_unmeasurable(task, reason, "guarded as asked, but its effect is uncertain")
     for warning in choice.warnings:

@@ -61,7 +61,8 @@ class Choice:
             single-task scores.
         changes: predicted change of every scored task, averaged over many runs.
         guards: the guarded tasks.
-        unguarded: tasks that are not measurable with these trials and not guarded, and why.
+        unguarded: tasks that are not measurable with these trials and have no floor, and why.
+        not_lowered: tasks (or groups) whose weight was not lowered for that reason.
         uncertain: the same tasks where a floor names them: guarded, and why their predicted change
             is uncertain.
         headroom: what weights can do for the mean over the tasks that count.
@@ -79,6 +80,7 @@ class Choice:
     changes: Mapping[str, Interval]
     guards: tuple[Guard, ...]
     unguarded: Mapping[str, str]
+    not_lowered: tuple[str, ...]
     uncertain: Mapping[str, str]
     headroom: Headroom
     max_step: float
@@ -137,6 +139,7 @@ class Choice:
             "best_guarded": {"gain": self.best.gain, "standard_error": self.best.error},
             "guards": [vars(guard) for guard in self.guards],
             "not_guarded": dict(self.unguarded),
+            "not_lowered": list(self.not_lowered),
             "guarded_but_uncertain": dict(self.uncertain),
             "headroom": self.headroom.to_json(),
             "max_step": self.max_step,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from cotbal.errors import CotbalError
 from cotbal.response.choice import MEAN, WORST, Choice, Guard, Promise
 from cotbal.response.coordinates import weights_at
-from cotbal.response.goals import floors_of, goal_names
+from cotbal.response.goals import floors_of, goal_names, not_lowered
 from cotbal.response.headroom import headroom
 from cotbal.response.local import local_predictions
 from cotbal.response.response import Response
@@ -21,6 +21,7 @@ from cotbal.scores.interval import Interval
 FLOOR = -1.0  # default of guarded tasks, in % of the score
 MARGIN = 1.0  # standard errors by which a guarded task stays above its floor
 SLACK = 1e-3  # percent points by which a floor is lowered while the solver runs
+ROOM = 1e-3  # doublings below 0 for weights that are not lowered: equal ones must lie inside
 SMOOTH = 1e-4  # percent points; rounds the tip of the standard error at equal weights
 
 
@@ -51,6 +52,7 @@ class Problem:
         floors: index of a score -> its floor.
         margin: standard errors.
         max_step: in doublings.
+        held: tasks whose weight is not lowered against the geometric mean of all.
     """
 
     goal: str
@@ -60,6 +62,7 @@ class Problem:
     floors: Mapping[int, float]
     margin: float
     max_step: float
+    held: Collection[str]
 
     def bound(self, z: PerTask, score: int) -> float:
         """Predicted change of a guarded score minus the margin."""
@@ -93,7 +96,7 @@ def choose_weights(
             groups.
         floors: in % of the score, at most 0: one for all tasks that the goal does not name, or by
             task, with the key `*` for all others; None guards nothing. A task that is not
-            measurable is guarded only where it is named.
+            measurable has a floor only where it is named; otherwise its weight is not lowered.
         max_step: largest allowed doubling of a weight against the geometric mean of all.
         margin: in standard errors of the predicted change.
         single_task: task -> score of a model trained on it alone, on the same validation samples
@@ -121,6 +124,7 @@ def choose_weights(
         floors={response.scored.index(task): floor for task, floor in by_task.items()},
         margin=margin,
         max_step=max_step,
+        held=not_lowered(response, by_task, floors),
     )
     z = _inside(problem, _solve(problem))
     error = response.combined_error(z, _active(problem, z))
@@ -143,7 +147,9 @@ def _scale(response: Response, single_task: Mapping[str, float]) -> Scale:
 def _solve(problem: Problem) -> PerTask:
     basis = problem.response.basis
     rows = np.concatenate([basis, -basis])
-    limits = np.full(len(rows), problem.max_step)
+    is_held = [task in problem.held for task in problem.response.tasks]
+    lowest = np.where(is_held, ROOM, problem.max_step)
+    limits = np.concatenate([np.full(len(basis), problem.max_step), lowest])
     start = np.zeros(basis.shape[1])
     if problem.worst is None:
         program = Program(_functions(problem), rows, limits)
@@ -280,6 +286,7 @@ def _choice(problem: Problem, z: PerTask, promise: Promise) -> Choice:
         changes={task: response.prediction(z, task) for task in response.scored},
         guards=tuple(guards.values()),
         unguarded={task: reason for task, reason in reasons.items() if task not in guards},
+        not_lowered=tuple(task for task in response.tasks if task in problem.held),
         uncertain={task: reason for task, reason in reasons.items() if task in guards},
         headroom=headroom(response, problem.max_step),
         max_step=problem.max_step,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from cotbal.errors import CotbalError, near
 from cotbal.response.choice import MEAN, WORST
@@ -85,12 +85,7 @@ def floors_of(
     Raises:
         CotbalError: `unknown-task`, or `infeasible-floor`.
     """
-    given: dict[str, float | None] = {}
-    for name, floor in (floors if isinstance(floors, Mapping) else {"*": floors}).items():
-        _check_floor(name, floor)
-        expected = f"floor: expected a task among {', '.join(response.scored)}"
-        members = ["*"] if name == "*" else _members(response, name, expected)
-        given |= dict.fromkeys(members, floor)
+    given = _by_task(response, floors)
     in_goal = () if goal in (MEAN, WORST) else names
     chosen: dict[str, float] = {}
     for task in response.scored:
@@ -100,6 +95,40 @@ def floors_of(
         if floor is not None:
             chosen[task] = float(floor)
     return chosen
+
+
+def not_lowered(
+    response: Response,
+    guarded: Collection[str],
+    floors: float | Mapping[str, float | None] | None,
+) -> frozenset[str]:
+    """The tasks (or groups) whose weight must not be lowered: a floor would guard them or one of
+    their tasks, but it is not measurable, so that no prediction shows what it would lose.
+
+    Args:
+        guarded: tasks that have a floor.
+        floors: as `choose_weights` gets it; None for a task, or for all, allows everything.
+    """
+    given = _by_task(response, floors)
+    units = set()
+    for task in response.unmeasurable:
+        is_free = given.get(task, given.get("*")) is None
+        if task in response.unit_of_task and task not in guarded and not is_free:
+            units.add(response.unit_of_task[task])
+    return frozenset(units)
+
+
+def _by_task(
+    response: Response, floors: float | Mapping[str, float | None] | None
+) -> dict[str, float | None]:
+    """Floors of single tasks, and of `*`, all others."""
+    given: dict[str, float | None] = {}
+    for name, floor in (floors if isinstance(floors, Mapping) else {"*": floors}).items():
+        _check_floor(name, floor)
+        expected = f"floor: expected a task among {', '.join(response.scored)}"
+        members = ["*"] if name == "*" else _members(response, name, expected)
+        given |= dict.fromkeys(members, floor)
+    return given
 
 
 def _check_floor(task: str, floor: float | None) -> None:

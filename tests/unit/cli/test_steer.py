@@ -172,10 +172,11 @@ def test_a_task_of_luck_is_guarded_where_a_floor_names_it(
     row, remark = (line for line in shown.splitlines() if "luck" in line)
     assert names_all(row, "-50.0") == guarded
     assert names_all(remark, "not measurable", "guarded as asked", "uncertain") == guarded
-    assert names_all(remark, "neither guarded") != guarded
+    assert names_all(remark, "not lowered") != guarded
     content = json.loads(cotbal("steer", *options, "--json").out)
     assert ("luck" in content["guarded_but_uncertain"]) == guarded
     assert ("luck" in content["not_guarded"]) != guarded
+    assert content["not_lowered"] == ([] if guarded else ["luck"])
     assert ("luck" in {guard["task"] for guard in content["guards"]}) == guarded
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from cotbal.errors import CotbalError
 from cotbal.response import Response, choose_weights, fit_response, freeze
+from cotbal.response.choice import Choice
+from cotbal.response.choose import ROOM
 from cotbal.response.coordinates import doublings
 from helpers.errors import names_all, raises
 from helpers.simulated_trials import drawn_effects, trials_of
@@ -205,6 +207,28 @@ def test_a_task_of_pure_luck_is_neither_guarded_nor_a_goal() -> None:
     assert asked.to_json()["guarded_but_uncertain"] == response.unmeasurable
     with raises(CotbalError, "not-measurable", "g"):
         choose_weights(response, ["g"])
+
+
+def test_the_weight_of_a_task_that_cannot_be_measured_is_not_lowered() -> None:
+    """Nobody sees what it would lose, so the others do not grow at its cost."""
+    effects = drawn_effects(7)
+    effects[-1, :-1] = -3.0  # of the weight of g, on the scores of the others
+    noise = np.append(np.ones(6), 30.0)
+    response = fit_response(trials_of(effects, noise=noise))
+    for goal in (["a"], "mean", "worst"):
+        choice = choose_weights(response, goal)
+        assert choice.not_lowered == ("g",)
+        assert choice.to_json()["not_lowered"] == ["g"]
+        assert doublings_of_g(choice) > -2 * ROOM
+        for floors in (None, {"*": -1, "g": None}):
+            free = choose_weights(response, goal, floors)
+            assert free.not_lowered == ()
+            assert doublings_of_g(free) < -0.3, "others gain by it"
+
+
+def doublings_of_g(choice: Choice) -> float:
+    logs = np.log2(list(choice.weights.values()))
+    return float(logs[-1] - logs.mean())
 
 
 def test_far_steps_and_a_missing_curvature_are_warned_about() -> None:
