@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -127,7 +128,10 @@ def _show(steered: Steered) -> None:
         out.print(escape(response.mean_sentence), soft_wrap=True)
     for task, reason in choice.unguarded.items():
         is_held = response.unit_of_task.get(task) in choice.not_lowered
-        consequence = f"its {choice.lever.one} is not lowered" if is_held else "it is not guarded"
+        consequence = "it is not guarded"
+        if is_held:
+            free = shlex.quote(f"{task}=none")
+            consequence = f"its {choice.lever.one} is not lowered (--floor {free} allows it)"
         _show_unmeasurable(task, reason, f"not part of the mean, and {consequence}")
     for task, reason in choice.uncertain.items():
         _show_unmeasurable(task, reason, "guarded as asked, but its effect is uncertain")

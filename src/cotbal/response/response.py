@@ -32,7 +32,7 @@ UPPER = 1 - TAIL / 100  # probability below the upper bound of an interval
 # On `pocket` and `pocket --mix skewed`, valued by the fit of trials on all data
 # (tests/unit/test_steering_study.py).
 SHORT_TRIALS = (
-    "On our two benchmarks, weights from trials on 5/32 of the data gain about a sixth of what was"
+    "On our two benchmarks, weights from trials on 5/32 of the data gain about a fifth of what was"
     " predicted for single tasks, and nothing for the mean, by the fit of trials on all data."
 )
 
