@@ -51,6 +51,7 @@ from steering_measures import (
     headroom_sentence,
     levers,
     mean_change,
+    mean_interval,
     method_of,
     names_of,
     noise_of_mean,
@@ -303,6 +304,8 @@ def report(study: Study) -> Iterator[str]:
     yield gains(study)
     yield "## The mean over tasks\n"
     yield from of_mean(study, response)
+    yield "## Every task by method\n"
+    yield of_tasks(study)
     if study.cheap_weights:
         yield "## Weights from the cheap trials, valued by the full ones\n"
         yield table(
@@ -351,6 +354,16 @@ def of_mean(study: Study, response: Response) -> Iterator[str]:
         ["method", "mean over tasks minus equal weights"],
         [[method, percent(mean_change(study, method, names))] for method in methods],
     )
+
+
+def of_tasks(study: Study) -> str:
+    """Change of the test score of every task with every method, against equal weights."""
+    methods = [method for method in study.finals.scores if method != BASELINE]
+    rows = []
+    for column, task in enumerate(study.finals.tasks):
+        by_seed = [study.finals.changes(method)[:, column] for method in methods]
+        rows.append([task, *(percent(mean_interval(changes)) for changes in by_seed)])
+    return table(["task", *methods], rows)
 
 
 def of_levers(weights: Trials, ratios: Trials) -> str:

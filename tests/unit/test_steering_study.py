@@ -291,6 +291,10 @@ def test_tables_are_read_as_they_were_written_and_reported(
     text = "\n".join(steering.report(again))
     for part in ("coverage", "steer:c+d", "steer:mean", "cheap", "Correlation of the effects"):
         assert part in text
+    methods = [method for method in study.finals.scores if method != "ew"]
+    first = study.finals.changes(methods[0])[:, 0].mean()
+    assert f"| task | {' | '.join(methods)} |" in text
+    assert f"| {TASKS[0]} | {first:+.2f} [" in text
     assert text.count("## Sampling ratios minus loss weights") == 2
 
 
