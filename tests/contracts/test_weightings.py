@@ -23,13 +23,13 @@ LONGER = 20  # steps that are looked at beyond the one from which on weights may
 
 
 def every() -> list[str]:
-    """All methods; of one that needs a variant, all variants."""
-    modules = {name: plugins.load("cotbal.weightings", name) for name in MODULES}
-    return [
-        f"{name}:{variant}" if variant else name
-        for name, module in modules.items()
-        for variant in getattr(module, "SUPPORTED", [""])
-    ]
+    """All methods; of one that needs a variant, all that it lists."""
+    names: list[str] = []
+    for name in MODULES:
+        module = plugins.load("cotbal.weightings", name)
+        variants = getattr(module, "SUPPORTED", getattr(module, "EXAMPLES", ()))
+        names += [f"{name}:{variant}" for variant in variants] or [name]
+    return names
 
 
 @pytest.fixture(params=every())

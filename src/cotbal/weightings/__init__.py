@@ -7,7 +7,8 @@ module offers
 - `LABEL`: name of the method in the paper;
 - `build(tasks, ...) -> Weighting`, with `weights` (task -> weight) for a method with fixed weights,
   `seed` for one that draws at random, `variant` for one that has variants, and a keyword parameter
-  with a default for every option of the recipe (`weightings.dwa.window`).
+  with a default for every option of the recipe (`weightings.dwa.window`);
+- `SUPPORTED` (all variants) or `EXAMPLES` (some), where one has to be named: they are tested.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from cotbal.weightings import Static
 
 LABEL = "Sampling"
 SAMPLING = "sampling"  # the method; its variant is the exponent
+EXAMPLES = ("0", "0.5", "1")
 
 
 def build(tasks: Sequence[str], *, variant: str) -> Static:
