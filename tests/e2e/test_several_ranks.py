@@ -30,6 +30,7 @@ def train(recipe: Path, root: Path, *more: str, code: int = 0) -> str:
     return cotbal("train", recipe, *more, "--weighting", "ew", "--out", root, code=code)
 
 
+@pytest.mark.extended
 def test_two_ranks_end_as_one(source: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     train(source, one, "optimization.epochs=2", "--on", "inline")

@@ -170,10 +170,11 @@ def test_images_encoded_once_change_no_weight(
     "settings",
     [
         pytest.param((), id="full"),
-        pytest.param(LORA, id="LoRA", marks=pytest.mark.extended),
-        pytest.param(PACKING, id="packed", marks=pytest.mark.extended),
+        pytest.param(LORA, id="LoRA"),
+        pytest.param(PACKING, id="packed"),
     ],
 )
+@pytest.mark.extended
 def test_a_compiled_language_model_trains_to_the_same_weights(
     recipe_file: Path,
     tmp_path: Path,

@@ -44,6 +44,7 @@ def need_two_sizes_beside_the_recipe(content: dict[str, Any], folder: Path) -> N
     assert not [path for path in folder.iterdir() if path.name != "out"], "nothing is kept"
 
 
+@pytest.mark.extended
 def test_micro_batches_of_a_tiny_model(
     cotbal: Command, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,7 @@ def test_what_an_earlier_worker_left_half_written_is_removed(tmp_path: Path) -> 
     assert (home / "outcome.json").exists()
 
 
+@pytest.mark.extended
 def test_chosen_answers_are_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = plan_choosing(tmp_path)
     worker.main([str(home / "job.json")])
