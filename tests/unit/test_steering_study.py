@@ -424,3 +424,24 @@ def test_the_page_of_results_has_the_published_gains_of_ratios() -> None:
     assert measures.agreement(list(measures.outcomes(study)))["correlation"] == pytest.approx(
         0.76, abs=5e-3
     )
+
+
+def test_the_page_of_results_has_the_means_where_one_data_set_dominates() -> None:
+    """Final models of six seeds, against equal ratios; grounding could not be measured."""
+    study = measures.read_study(BENCHMARKS / "results" / "data" / "steering_dominated_ratios")
+    page = text_of("docs/results.md")
+    names = fit_response(study.trials).counted
+    assert set(study.finals.tasks) - set(names) == {"grounding", "chat"}
+    means = {}
+    for method in ("sampling:0", "sampling:0.5", "steer:mean", "tla"):
+        mean = means[method] = measures.mean_change(study, method, names)
+        assert f"{mean.value:+.1f}" in page
+        assert f"[{mean.low:.1f}, {mean.high:.1f}]" in page
+    assert all(means[method].low > 0 for method in ("sampling:0", "sampling:0.5", "steer:mean"))
+    columns = [study.finals.tasks.index(name) for name in names]
+    gaps = study.finals.changes("sampling:0.5") - study.finals.changes("steer:mean")
+    gap = measures.mean_interval(gaps[:, columns].mean(axis=1))
+    assert f"{gap.value:.1f} points [{gap.low:.1f}, {gap.high:.1f}] above `steer`" in page
+    assert (study.finals.changes("cotbal") == 0).all()
+    inside = [outcome.inside for _, outcome in measures.outcomes(study)]
+    assert inside == [True] * 8
