@@ -445,3 +445,12 @@ def test_the_page_of_results_has_the_means_where_one_data_set_dominates() -> Non
     assert (study.finals.changes("cotbal") == 0).all()
     inside = [outcome.inside for _, outcome in measures.outcomes(study)]
     assert inside == [True] * 8
+
+
+def test_temperature_sampling_raises_the_mean_of_the_skewed_mix_too() -> None:
+    study = measures.read_study(BENCHMARKS / "results" / "data" / "steering_skewed_ratios")
+    assert len(study.finals.scores["sampling:0.5"]) == 4
+    mean = measures.mean_change(study, "sampling:0.5", study.trials.tasks)
+    assert len(study.trials.tasks) == 7
+    expected = f"{mean.value:+.1f} % [{mean.low:.1f}, {mean.high:.1f}] (four of five planned seeds"
+    assert expected in text_of("docs/results.md")
