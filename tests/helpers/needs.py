@@ -65,6 +65,11 @@ def _no_slurm() -> str:
     return f"not on the PATH: {', '.join(missing)}" if missing else ""
 
 
+def _no_compiler() -> str:
+    compilers = [os.environ.get("CXX") or "g++", "clang++"]
+    return "" if any(map(shutil.which, compilers)) else "no C++ compiler is on the PATH"
+
+
 def _no_ray() -> str:
     return "" if importlib.util.find_spec("ray") else "the package ray is not installed"
 
@@ -81,6 +86,11 @@ NEEDS = {
     ),
     "slurm": Need(
         "a real Slurm", _no_slurm, "install it (Debian, Ubuntu: apt-get install slurm-wlm munge)"
+    ),
+    "compiler": Need(
+        "a C++ compiler, for torch.compile",
+        _no_compiler,
+        "install it (Debian, Ubuntu: apt-get install g++)",
     ),
     "ray": Need("a Ray cluster", _no_ray, "pip install ray"),
     "real_data": Need(

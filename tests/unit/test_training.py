@@ -175,6 +175,7 @@ def test_images_encoded_once_change_no_weight(
     ],
 )
 @pytest.mark.extended
+@pytest.mark.needs("compiler")
 def test_a_compiled_language_model_trains_to_the_same_weights(
     recipe_file: Path,
     tmp_path: Path,
