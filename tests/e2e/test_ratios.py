@@ -18,6 +18,7 @@ from helpers.shell import LIMIT, cotbal, start
 from helpers.tiny_vlm import copy, mixture
 
 RECORDS = 27  # of each of two tasks
+COUNTS = {"color": 40, "paint": 14}
 ONE_STEP = (
     f"optimization={{batch_size: {2 * RECORDS}, micro_batch_size: {RECORDS}, warmup_ratio: 0,"
     " learning_rate: 1.0e-2}"
@@ -29,7 +30,7 @@ MODEL = "checkpoint/model.safetensors"
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mixture") / "a"
     recipe = mixture(folder, {"color": 1, "paint": 2}, train=RECORDS)
-    (folder / "weights-color.json").write_text(json.dumps({"color": 40.0, "paint": 14.0}))
+    (folder / "weights-color.json").write_text(json.dumps(COUNTS))
     return recipe
 
 
@@ -72,11 +73,14 @@ def by_hand(recipe: Path, counts: dict[str, int]) -> Path:
 def test_ratios_train_as_records_repeated_by_hand(source: Path, tmp_path: Path) -> None:
     """In one step over all rows, in which their order does not matter."""
     cotbal(*sampled(source, tmp_path / "run", ONE_STEP), "--on", "inline")
-    recipe = by_hand(copy(source.parent, tmp_path / "repeated"), {"color": 40, "paint": 14})
+    recipe = by_hand(copy(source.parent, tmp_path / "repeated"), COUNTS)
     for name, path in (("by-hand", recipe), ("plain", source)):
         root = tmp_path / name
         cotbal("train", path, ONE_STEP, "--weighting", "ew", "--out", root, "--on", "inline")
     runs = [tmp_path / name for name in ("run/final/ratios-color", "by-hand/final/ew")]
+    root, in_recipe = tmp_path / "in-recipe", ONE_STEP[:-1] + f", sampling: {COUNTS}}}"
+    cotbal("train", source, in_recipe, "--weighting", "ew", "--out", root, "--on", "inline")
+    assert (root / "final/ew" / MODEL).read_bytes() == (runs[0] / MODEL).read_bytes()
     base = source.parent / "base" / "model.safetensors"
     moved, apart = distances(base, *(run / MODEL for run in runs))
     assert moved > 0.1

@@ -160,8 +160,8 @@ def show_passes(prepared: Prepared) -> None:
     from cotbal.recipe.runs import held
 
     for run in (planned.run for planned in prepared.plan.runs):
-        if run.ratios is not None:
-            times = passes(run.ratios, held(run, prepared.inputs.sizes))
+        if run.sampled is not None:
+            times = passes(run.sampled, held(run, prepared.inputs.sizes))
             listed = ", ".join(f"{task} {value:.2f}" for task, value in times.items())
             console.out.print(
                 f"passes per epoch of {escape(run.name)}: {escape(listed)}", soft_wrap=True

@@ -14,6 +14,7 @@ from cotbal.data.sampling import Portioned
 from cotbal.errors import CotbalError
 from cotbal.export import Order
 from cotbal.jobs.inputs import TOKEN_SAMPLE, open_inputs
+from cotbal.jobs.sampling import sampling_of
 from cotbal.jobs.weigh import task_weights
 from cotbal.recipe.mixture import TRAIN
 from cotbal.recipe.ratios import mean_one
@@ -28,6 +29,7 @@ class Part:
     Attributes:
         name: of the task.
         weight: as in the file; the mean over the units is 1.
+        sampling: ratio that the recipe samples its records by, 1 where it shows each once.
         records: its training file.
         portioned: the kept records, in the order of the portions.
         length: mean length of a record's answers that carry loss, in units of `Material.counted`.
@@ -35,6 +37,7 @@ class Part:
 
     name: str
     weight: float
+    sampling: float
     records: Records
     portioned: Portioned
     length: float
@@ -66,13 +69,27 @@ class Material:
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """Task -> weight whose mean over the answers of the mixture is 1."""
-        return mean_one(self.weights, {part.name: part.size * part.length for part in self.parts})
+        """Task -> weight whose mean over the answers that are shown is 1."""
+        shown = self.sampled
+        answers = {part.name: shown[part.name] * part.size * part.length for part in self.parts}
+        return mean_one(self.weights, answers)
+
+    @property
+    def sampled(self) -> dict[str, float]:
+        """Task -> repetitions of its records by the recipe alone, whose mean over the records is 1;
+        for trainers with weights.
+        """
+        return self._repetitions({part.name: part.sampling for part in self.parts})
 
     @property
     def copies(self) -> dict[str, float]:
-        """Task -> repetitions of its records, whose mean over the records is 1."""
-        return mean_one(self.weights, {part.name: float(part.size) for part in self.parts})
+        """Task -> repetitions of its records that stand for its weight too, whose mean over the
+        records is 1; for trainers without weights.
+        """
+        return self._repetitions({part.name: part.weight * part.sampling for part in self.parts})
+
+    def _repetitions(self, wanted: Mapping[str, float]) -> dict[str, float]:
+        return mean_one(wanted, {part.name: float(part.size) for part in self.parts})
 
     def marked(self) -> str | None:
         """The first record with an answer that carries no loss, for messages."""
@@ -103,6 +120,7 @@ def open_material(order: Order) -> Material:
         )
     weights = task_weights(order.recipe.mixture, read_weights(path))
     inputs = open_inputs(order.recipe)
+    sampling = sampling_of(order.recipe, inputs.sizes) or {}
     parts = []
     for task in order.recipe.mixture.trained:
         records = open_records(task.files[TRAIN], default_cache())
@@ -110,7 +128,8 @@ def open_material(order: Order) -> Material:
         length = (
             inputs.tokens[task.name] if inputs.tokens else _characters(records, portioned.indices)
         )
-        parts.append(Part(task.name, weights[task.name], records, portioned, length))
+        ratio = sampling.get(task.name, 1.0)
+        parts.append(Part(task.name, weights[task.name], ratio, records, portioned, length))
     return Material(order.recipe, tuple(parts), "tokens" if inputs.tokens else "characters")
 
 

@@ -30,16 +30,14 @@ class Row:
     images: tuple[str, ...]
 
 
-def rows(material: Material, copies: Mapping[str, float] | None = None) -> Iterator[Row]:
-    """Every kept record `copies[task]` times (once without), in an order by the recipe's seed.
+def rows(material: Material, copies: Mapping[str, float]) -> Iterator[Row]:
+    """Every kept record `copies[task]` times, in an order by the recipe's seed.
 
     A fraction of a repetition is the start of the nested order, so larger fractions contain smaller
     ones. Records without an answer that carries loss are left out.
     """
     recipe = material.recipe
-    picked = [
-        _picked(part, 1.0 if copies is None else copies[part.name]) for part in material.parts
-    ]
+    picked = [_picked(part, copies[part.name]) for part in material.parts]
     part_of = np.repeat(np.arange(len(picked)), [len(indices) for indices in picked])
     indices = np.concatenate(picked)
     for i in permutation(len(indices), "export", recipe.file.optimization.seed):

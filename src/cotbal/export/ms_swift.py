@@ -44,6 +44,10 @@ _MEANING = """\
   gradient of ms-swift is that one times the mean weight of the step's tokens, 1 on average.
 - `channel` names the task: with `--enable_channel_loss true`, its curve is the weighted loss.
 """
+_SAMPLED = """\
+- Records are repeated and left out as `optimization.sampling` of the recipe says, as in the first
+  epoch of cotbal; later epochs show the same rows.
+"""
 _LOST = """\
 - ms-swift leaves out a record longer than max_length, where cotbal cuts off its end.
 - ms-swift writes conversations by its own template of the model; where it does not recognise the
@@ -58,16 +62,19 @@ def write(order: Order, out: Path) -> Guide:
     """Write `train.jsonl`, `train.yaml` and a plugin for the weights of the ends of turns."""
     material = open_material(order)
     weights = material.loss_weights
-    weighted = (_message_row(row, weights[row.task]) for row in rows(material))
+    weighted = (_message_row(row, weights[row.task]) for row in rows(material, material.sampled))
     write_jsonl(out / "train.jsonl", weighted)
     write_yaml(out / "train.yaml", _arguments(order.recipe))
     plugin = files("cotbal.export") / "plugin" / PLUGIN
     write_text(out / PLUGIN, plugin.read_text(encoding="utf-8"))
+    meaning = _MEANING.format(plugin=PLUGIN, counted=material.counted)
+    if set(material.sampled.values()) != {1.0}:
+        meaning += _SAMPLED
     return Guide(
         f"ms-swift (format of {VERSION})",
         material.table("loss_scale", weights),
         "swift sft train.yaml",
-        _MEANING.format(plugin=PLUGIN, counted=material.counted),
+        meaning,
         remarks(order.recipe, freezes=True) + _LOST,
     )
 

@@ -25,9 +25,10 @@ from cotbal.data.files import read_json, write_text
 from cotbal.errors import CotbalError
 from cotbal.export import Guide, Order
 from cotbal.export._settings import write_yaml
+from cotbal.jobs.sampling import with_sampling
 from cotbal.jobs.weigh import matrices_of
 from cotbal.recipe.recipe import Recipe
-from cotbal.recipe.runs import Run, seen
+from cotbal.recipe.runs import Run, drawn
 from cotbal.scores.matrix import ScoreMatrix
 from cotbal.scores.measure import load_metric
 
@@ -66,7 +67,8 @@ def write(order: Order, out: Path) -> Guide:
     sizes = read_json(order.run.plan)["sizes"]
     best = _best(recipe, matrices)
     rows = []
-    for run in recipe.probe_runs:
+    for planned in recipe.probe_runs:
+        run = with_sampling(recipe.for_probes, sizes, planned)
         number = recipe.replicate_of(run) or 1
         matrix = matrices[recipe.seeds.index(run.seed) if number == 1 else 0]
         if run.portions and set(matrix.tasks) <= set(run.validation):
@@ -97,12 +99,10 @@ def _row(
 def _ratios(
     run: Run, tasks: Sequence[str], sizes: Mapping[str, Mapping[str, int]]
 ) -> dict[str, float]:
-    records = {}
-    for task in tasks:
-        portion = run.portions.get(task, "none")
-        records[task] = seen(sizes[task], portion)
-    total = sum(records.values())
-    return {task: count / total for task, count in records.items()}
+    records = drawn(run, sizes)
+    counts = {task: records.get(task, 0) for task in tasks}
+    total = sum(counts.values())
+    return {task: count / total for task, count in counts.items()}
 
 
 def _best(recipe: Recipe, matrices: Sequence[ScoreMatrix]) -> np.ndarray:

@@ -32,7 +32,7 @@ CODE_VERSION = 4
 TOKEN_SAMPLE = 500  # records per task whose tokens are counted for the plan
 _CHOSEN = "records"  # which records of a file are used
 # Of `optimization`: they change no update, or `run.seed` and `run.ratios` hold their effect.
-_NO_ENTRY = ("packing", "group_by_length", "checkpoint_steps", "seed", "max_passes")
+_NO_ENTRY = ("packing", "group_by_length", "checkpoint_steps", "seed", "max_passes", "sampling")
 _DERIVED = (f".{_CHOSEN}", ".images", ".image_bytes")
 # Appendix C of the paper: a mini below this is too small to teach a task's format reliably
 FEW_RECORDS = 1000
@@ -310,8 +310,8 @@ def settings_of(recipe: Recipe, run: Run, weights: Mapping[str, float] | None) -
         entries[f"weightings.{run.weighting}"] = dict(options)
     if weights is not None:
         entries["weights"] = dict(weights)
-    if run.ratios is not None:
-        entries["run.ratios"] = dict(run.ratios)
+    if run.sampled is not None:
+        entries["run.ratios"] = dict(run.sampled)
     for name in run.tasks:
         # Not `tasks.<name>.instruction`: that is the entry of a test split of this name.
         entries[f"instruction.{name}"] = recipe.mixture[name].instruction

@@ -151,7 +151,7 @@ class Plan:
                     "seed": p.run.seed,
                     "replicate": p.replicate,
                     "portions": dict(p.run.portions),
-                    "ratios": None if p.run.ratios is None else dict(p.run.ratios),
+                    "ratios": None if p.run.sampled is None else dict(p.run.sampled),
                     "records": p.records,
                     "tokens": None if p.tokens is None else round(p.tokens),
                     "answers": p.answers,
@@ -264,9 +264,9 @@ def _tokens(run: Run, inputs: Inputs) -> float | None:
 
 
 def _need_few_passes(recipe: Recipe, run: Run, inputs: Inputs) -> None:
-    if run.ratios is None:
+    if run.sampled is None:
         return
-    times = passes(run.ratios, held(run, inputs.sizes))
+    times = passes(run.sampled, held(run, inputs.sizes))
     most = max(times, key=lambda task: times[task])
     limit = recipe.file.optimization.max_passes
     if times[most] > limit * (1 + 1e-9):

@@ -12,7 +12,7 @@ from cotbal.errors import CotbalError, RecipeError, RunError
 from cotbal.jobs.await_scores import need_scores
 from cotbal.jobs.checkpoint_files import is_model_removed
 from cotbal.jobs.execute import Options, Work, execute
-from cotbal.jobs.inputs import open_inputs, small_minis, warnings, write_portions
+from cotbal.jobs.inputs import Inputs, open_inputs, small_minis, warnings, write_portions
 from cotbal.jobs.plan import Kind, Planned, Prepared, make_plan
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.sampling import with_sampling
@@ -53,8 +53,7 @@ def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> P
         for metric in {task.metric, *task.test_metrics}:
             _need_metric(task.name, metric)
     inputs = open_inputs(recipe)
-    runs = [(with_sampling(recipe.mixture, inputs.sizes, run), kind) for run, kind in runs]
-    planned = make_plan(recipe, inputs, runs, root)
+    planned = make_plan(recipe, inputs, _sampled(recipe, inputs, runs), root)
     remarks = [*warnings(recipe, inputs), *_too_short(recipe, planned.runs, methods)]
     remarks += [
         f"{p.paths.checkpoint} was removed after its training; its scores are kept"
@@ -64,6 +63,18 @@ def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> P
     if any(kind == "probe" for _, kind in runs):
         remarks = small_minis(recipe, inputs) + remarks
     return Prepared(recipe, inputs, planned, root, tuple(remarks))
+
+
+def _sampled(
+    recipe: Recipe, inputs: Inputs, runs: Sequence[tuple[Run, Kind]]
+) -> list[tuple[Run, Kind]]:
+    """The runs, sampled as what they are trained by says."""
+    of_probes, sizes = recipe.for_probes, inputs.sizes
+    sampled: list[tuple[Run, Kind]] = []
+    for run, kind in runs:
+        trained_by = of_probes if kind == "probe" else recipe
+        sampled.append((with_sampling(trained_by, sizes, run), kind))
+    return sampled
 
 
 def _need_metric(task: str, metric: str) -> None:

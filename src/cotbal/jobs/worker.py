@@ -254,10 +254,10 @@ class _Execution:
         self.progress.write("training", done, total, self.share * done / total, loss=loss)
 
     def _rows(self, parts: list[Part]) -> Mixed:
-        if self.run.ratios is None:
+        if self.run.sampled is None:
             return Mixed(parts)
         sizes = {task: len(indices) for task, _, indices, _ in parts}
-        return Mixed(parts, repeats(sizes, allotted(self.run.ratios, sizes), self.run.seed))
+        return Mixed(parts, repeats(sizes, allotted(self.run.sampled, sizes), self.run.seed))
 
     def _parts(self) -> list[Part]:
         parts = []

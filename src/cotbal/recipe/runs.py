@@ -31,8 +31,10 @@ class Run:
         validation: tasks whose validation set it answers.
         test: tasks whose test splits it answers.
         seed: seed of the order of the data and of every random draw.
-        ratios: task -> sampling ratio, positive, of which only proportions matter; None shows every
-            record once per epoch.
+        ratios: task -> sampling ratio, positive, of which only proportions matter, relative to
+            `sampling`; None for equal ones.
+        sampling: task -> ratio that the recipe samples it by; None shows every record once per
+            epoch.
     """
 
     name: str
@@ -42,6 +44,12 @@ class Run:
     test: tuple[str, ...]
     seed: int
     ratios: Mapping[str, float] | None = None
+    sampling: Mapping[str, float] | None = None
+
+    @property
+    def sampled(self) -> Mapping[str, float] | None:
+        """Task -> ratio that its records are sampled by, all in all; None shows each once."""
+        return sampled_by(self.ratios, self.sampling)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -57,8 +65,20 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         """All fields, as the job file holds them."""
-        ratios = None if self.ratios is None else dict(self.ratios)
-        return {**vars(self), "portions": dict(self.portions), "ratios": ratios}
+        fields = vars(self)
+        mappings = {
+            name: dict(value) for name, value in fields.items() if isinstance(value, Mapping)
+        }
+        return {**fields, **mappings}
+
+
+def sampled_by(
+    ratios: Mapping[str, float] | None, sampling: Mapping[str, float] | None
+) -> Mapping[str, float] | None:
+    """The ratios of a run and those of its recipe together; see `Run.sampled`."""
+    if not ratios or not sampling:
+        return ratios or sampling
+    return {task: ratio * sampling[task] for task, ratio in ratios.items()}
 
 
 def plan_probes(
@@ -262,7 +282,7 @@ def cost(run: Run, sizes: Mapping[str, Mapping[str, int]]) -> int:
 def drawn(run: Run, sizes: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
     """Task -> training records that `run` sees in an epoch, repeated ones counted repeatedly."""
     counts = held(run, sizes)
-    return counts if run.ratios is None else allotted(run.ratios, counts)
+    return counts if run.sampled is None else allotted(run.sampled, counts)
 
 
 def held(run: Run, sizes: Mapping[str, Mapping[str, int]]) -> dict[str, int]:

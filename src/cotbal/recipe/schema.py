@@ -51,6 +51,10 @@ Rate = Annotated[
 ]
 
 
+Exponent = Annotated[float, Field(ge=0, le=1)]
+Ratio = Annotated[float, BeforeValidator(not_boolean), Field(gt=0)]
+
+
 def _different(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError("expected different numbers, at least one")
@@ -142,6 +146,8 @@ class Optimization(Section):
     normalizer: Literal["weights", "tokens", "per_device"] = "weights"
     checkpoint_steps: int = Field(500, ge=1)
     seed: Seed = 0
+    # Exponent of temperature sampling, 1: every record once; or a ratio by task or group, else 1.
+    sampling: Exponent | dict[Name, Ratio] = 1.0
     # How often an epoch may show a record, where tasks are sampled by ratios.
     max_passes: float = Field(4, ge=1)
 

@@ -16,7 +16,7 @@ from cotbal.errors import RunError
 from cotbal.jobs.losses import read_losses
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import Recipe, load_recipe
-from cotbal.recipe.runs import UNTRAINED
+from cotbal.recipe.runs import UNTRAINED, sampled_by
 from cotbal.report.crowds import MANY, ends
 from cotbal.scores.matrix import ScoreMatrix, read_scores
 from cotbal.scores.task_scores import TaskScores, task_scores
@@ -37,7 +37,10 @@ class RunContents:
         seed: training seed; None where it is the recipe's.
         planned: its entry in `plan.json` (records, tokens, share), empty if it was not planned.
         weights: task -> weight of its loss; empty where the method computes them during training.
-        ratios: task -> sampling ratio; empty where every task is sampled as it is.
+        ratios: task -> sampling ratio, relative to the sampling of the recipe; empty where they are
+            equal.
+        sampled: task -> ratio that its records were sampled by, all in all; empty where each was
+            shown once per epoch.
         outcome: `outcome.json`, empty until the run is done.
         failure: message of the failure, or an empty text.
         losses: lines of `training.jsonl`; none if they are `damaged`.
@@ -52,6 +55,7 @@ class RunContents:
     planned: Mapping[str, Any]
     weights: Mapping[str, float]
     ratios: Mapping[str, float]
+    sampled: Mapping[str, float]
     outcome: Mapping[str, Any]
     failure: str
     losses: tuple[Mapping[str, Any], ...]
@@ -286,7 +290,8 @@ def _read_run(root: Path, kind: Kind, planned: Mapping[str, Any], recipe_seed: i
     with as_written(paths.failure):
         message = str(failure["message"]) if failure else ""
     with as_written(paths.job):
-        weights, ratios = dict(job.get("weights") or {}), _ratios(job)
+        weights = dict(job.get("weights") or {})
+        ratios, sampled = _ratios(job)
     losses = _losses(paths)
     scores = {}
     files = (root / "scores").glob("*.json")
@@ -302,6 +307,7 @@ def _read_run(root: Path, kind: Kind, planned: Mapping[str, Any], recipe_seed: i
         planned=planned,
         weights=weights,
         ratios=ratios,
+        sampled=sampled,
         outcome=outcome,
         failure=message,
         losses=losses or (),
@@ -318,10 +324,13 @@ def _losses(paths: RunPaths) -> tuple[Mapping[str, Any], ...] | None:
         return None
 
 
-def _ratios(job: Mapping[str, Any]) -> dict[str, float]:
+def _ratios(job: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
+    """Ratios relative to the sampling of the recipe, and both together."""
     run = job.get("run")
-    ratios = run.get("ratios") if isinstance(run, dict) else None
-    return ratios or {}
+    if not isinstance(run, dict):
+        return {}, {}
+    ratios, sampling = run.get("ratios") or {}, run.get("sampling") or {}
+    return ratios, dict(sampled_by(ratios, sampling) or {})
 
 
 def _licences(recipe: Recipe) -> tuple[tuple[Path, str], ...]:

@@ -43,7 +43,7 @@ def variant_tables(contents: Contents, comparison: Comparison) -> list[Table]:
     """
     runs = {run.name: run for run in contents.finals}
     shown = [runs[name] for name in comparison.methods if name in runs]
-    ratios = {run.name: run.ratios for run in shown if run.ratios}
+    ratios = {run.name: run.sampled for run in shown if run.sampled}
     weights = {run.name: run.weights for run in shown if run.weights and not run.ratios}
     tables = []
     if len(weights) > 1:

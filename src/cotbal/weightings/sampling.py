@@ -27,27 +27,28 @@ def build(tasks: Sequence[str], *, variant: str) -> Static:
     Raises:
         CotbalError: `variant` is no exponent.
     """
-    _exponent(variant)
+    exponent_of(variant)
     return Static((1.0,) * len(tasks))
 
 
-def ratios(sizes: Mapping[str, int], variant: str) -> dict[str, float]:
+def ratios(sizes: Mapping[str, int], exponent: float) -> dict[str, float]:
     """Sampling ratios with mean 1: `n ** (exponent - 1)` up to a common factor.
 
     Args:
         sizes: unit -> training records, positive.
-        variant: the exponent.
-
-    Raises:
-        CotbalError: `variant` is no exponent.
+        exponent: from 0 to 1.
     """
-    exponent = _exponent(variant)
     values = {unit: size ** (exponent - 1) for unit, size in sizes.items()}
     mean = sum(values.values()) / len(values)
     return {unit: value / mean for unit, value in values.items()}
 
 
-def _exponent(variant: str) -> float:
+def exponent_of(variant: str) -> float:
+    """The number after the colon.
+
+    Raises:
+        CotbalError: `variant` is no exponent.
+    """
     try:
         exponent = float(variant)
     except ValueError:

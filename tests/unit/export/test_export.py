@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cotbal.errors import CotbalError
 from cotbal.export._settings import NO_MODEL
 from helpers.errors import names_all, raises
-from helpers.export_cases import SIZES, configuration, exported, rows_of, write_recipe
+from helpers.export_cases import SIZES, WEIGHTS, configuration, exported, rows_of, write_recipe
 
 
 def test_the_order_follows_from_the_seed(recipe: Path, tmp_path: Path) -> None:
@@ -40,6 +42,34 @@ def test_more_weight_shows_the_same_rows_and_more(tmp_path: Path) -> None:
         shown[weight] = {text for text in texts if text.startswith("answer")}
     assert len(shown[0.001]) == 1
     assert shown[0.001] < shown[0.5] < shown[1.0] == {f"answer {i}" for i in range(SIZES["talk"])}
+
+
+@pytest.mark.parametrize("trainer", ["ms-swift", "llamafactory"])
+def test_rows_are_shown_as_the_recipe_samples_them(
+    recipe: Path, tmp_path: Path, trainer: str
+) -> None:
+    """Once by the sampling, which the weight multiplies where a trainer has no weights."""
+    sampling = {"short": 0.5, "talk": 2.0}
+    guide = exported(trainer, recipe, tmp_path / "out", f"optimization.sampling={sampling}")
+    wanted = {**sampling, "extra": 1.0}
+    if trainer == "llamafactory":
+        wanted |= {task: weight * sampling[task] for task, weight in WEIGHTS.items()}
+    total = sum(wanted[task] * SIZES[task] for task in SIZES)
+    factor = sum(SIZES.values()) / total
+    rows = Counter(_kind(row["messages"]) for row in rows_of(tmp_path / "out"))
+    assert rows == {task: round(wanted[task] * factor * SIZES[task]) for task in SIZES}
+    if trainer == "ms-swift":
+        assert "optimization.sampling" in guide.text
+        unsampled = exported(trainer, recipe, tmp_path / "plain").text
+        assert "optimization.sampling" not in unsampled
+        scales = [row["messages"][-1]["loss_scale"] for row in rows_of(tmp_path / "out")]
+        assert min(scales) < 1 < max(scales)
+
+
+def _kind(messages: list[dict[str, Any]]) -> str:
+    """The task of a conversation, by its first words."""
+    first = messages[0]["content"]
+    return {"Be": "talk", "Say": "extra"}.get(first.split()[0], "short")
 
 
 def test_without_a_tokenizer_lengths_are_characters(recipe: Path, tmp_path: Path) -> None:

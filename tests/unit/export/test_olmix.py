@@ -41,11 +41,10 @@ class Swarm:
         }
 
 
-def swarm(directory: Path, **balance: object) -> Swarm:
+def swarm(directory: Path, *changes: str, **balance: object) -> Swarm:
     """The probes of a small mixture, scored by chance, and their export."""
-    recipe = load_recipe(
-        write_mixture(directory / "mixture", balance={"bootstrap": 200, **balance})
-    )
+    path = write_mixture(directory / "mixture", balance={"bootstrap": 200, **balance})
+    recipe = load_recipe(path, changes)
     root = RunDir(directory / "run")
     pipeline.balance(pipeline.plan(recipe, root), Options(EXECUTOR))
     out = directory / "out"
@@ -55,6 +54,11 @@ def swarm(directory: Path, **balance: object) -> Swarm:
 @pytest.fixture(scope="module")
 def standard(tmp_path_factory: pytest.TempPathFactory) -> Swarm:
     return swarm(tmp_path_factory.mktemp("standard"))
+
+
+def test_ratios_include_the_sampling_of_the_recipe(tmp_path: Path) -> None:
+    ratios = swarm(tmp_path, "optimization.sampling={ocr: 2}").table("ratios.csv")["mini@0"]
+    assert ratios["ocr"] / ratios["vqa"] == pytest.approx(2, rel=0.2)  # of few whole records
 
 
 def test_ratios_are_shares_of_the_records_of_a_run(standard: Swarm) -> None:

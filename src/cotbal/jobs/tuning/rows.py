@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from cotbal.errors import CotbalError
 from cotbal.jobs.inputs import Inputs
 from cotbal.recipe.mixture import TRAIN, set_name
 from cotbal.recipe.recipe import Recipe
+from cotbal.recipe.runs import Run, drawn
 
 # Steps before the timed ones. The trainer checks its weights in the first step that holds several
 # tasks, which the longest rows alone may not do.
@@ -40,9 +41,9 @@ class TimedRows:
     longest: int | None
 
 
-def rows_to_time(recipe: Recipe, inputs: Inputs, steps: int) -> TimedRows:
-    """Records for so many timed steps of `recipe`."""
-    pool = _pool(recipe, inputs)
+def rows_to_time(recipe: Recipe, inputs: Inputs, run: Run, steps: int) -> TimedRows:
+    """Records for so many timed steps of a final run of `recipe`."""
+    pool = _pool(inputs, drawn(run, inputs.sizes))
     sizes, exact = _lengths(recipe, inputs, pool)
     usable = [i for i, size in enumerate(sizes) if size is not None]
     lengths = [sizes[i] or 0 for i in usable]
@@ -70,11 +71,12 @@ def in_steps(lengths: Sequence[int], batch: int, steps: int) -> list[int]:
     return order + order[-batch:]
 
 
-def _pool(recipe: Recipe, inputs: Inputs) -> list[Position]:
-    """Training records of a final run, evenly from all tasks."""
+def _pool(inputs: Inputs, counts: Mapping[str, int]) -> list[Position]:
+    """Training records of an epoch, evenly from all tasks; `counts` of each."""
     names: list[Position] = []
-    for task in recipe.mixture.trained:
-        names += [(task.name, int(index)) for index in inputs.portions[task.name].indices]
+    for task, count in counts.items():
+        shown = np.resize(inputs.portions[task].indices, count)  # repeats them where it is larger
+        names += [(task, int(index)) for index in shown]
     chosen = np.unique(np.linspace(0, len(names) - 1, POOL).astype(int))
     return [names[i] for i in chosen]
 

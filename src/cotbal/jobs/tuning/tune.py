@@ -67,10 +67,11 @@ def tune(recipe: Recipe, options: TuneOptions, report: Report = lambda _: None) 
         raise MissingDependency("training", "train")
     _ = recipe.model  # raises where there is none
     with tempfile.TemporaryDirectory(prefix="cotbal-tune-") as folder:
-        run = final_run(recipe.mixture, "ew", recipe.file.optimization.seed)
+        final = final_run(recipe.mixture, "ew", recipe.file.optimization.seed)
         report("opening the data")
-        inputs = prepare(recipe, RunDir(Path(folder) / "run"), [(run, "final")]).inputs
-        rows = rows_to_time(recipe, inputs, options.steps)
+        prepared = prepare(recipe, RunDir(Path(folder) / "run"), [(final, "final")])
+        inputs, run = prepared.inputs, prepared.plan.runs[0].run
+        rows = rows_to_time(recipe, inputs, run, options.steps)
         longest = "" if rows.longest is None else f"; the longest has {rows.longest:,} tokens"
         report(f"steps are made of {rows.measured:,} records{longest}")
         space = space_of(recipe, options.threads, fields)
