@@ -15,7 +15,7 @@ from cotbal.jobs.execute import Options, Work, execute
 from cotbal.jobs.inputs import Inputs, open_inputs, small_minis, warnings, write_portions
 from cotbal.jobs.plan import Kind, Planned, Prepared, make_plan
 from cotbal.jobs.rundir import RunDir
-from cotbal.jobs.sampling import with_sampling
+from cotbal.jobs.sampling import dominance, with_sampling
 from cotbal.recipe import accelerate_file
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, untrained_runs
@@ -54,15 +54,23 @@ def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> P
             _need_metric(task.name, metric)
     inputs = open_inputs(recipe)
     planned = make_plan(recipe, inputs, _sampled(recipe, inputs, runs), root)
-    remarks = [*warnings(recipe, inputs), *_too_short(recipe, planned.runs, methods)]
+    remarks = _remarks(recipe, inputs, planned.runs, methods)
+    return Prepared(recipe, inputs, planned, root, tuple(remarks))
+
+
+def _remarks(
+    recipe: Recipe, inputs: Inputs, planned: Sequence[Planned], methods: Mapping[str, Weighting]
+) -> list[str]:
+    """What a user should see before paying for these runs."""
+    remarks = small_minis(recipe, inputs) if any(p.kind == "probe" for p in planned) else []
+    remarks += [*warnings(recipe, inputs), *_too_short(recipe, planned, methods)]
+    remarks += dominance(recipe, inputs.sizes, methods)
     remarks += [
         f"{p.paths.checkpoint} was removed after its training; its scores are kept"
-        for p in planned.runs
+        for p in planned
         if is_model_removed(p.paths)
     ]
-    if any(kind == "probe" for _, kind in runs):
-        remarks = small_minis(recipe, inputs) + remarks
-    return Prepared(recipe, inputs, planned, root, tuple(remarks))
+    return remarks
 
 
 def _sampled(

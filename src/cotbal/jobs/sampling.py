@@ -4,8 +4,9 @@ method `sampling`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from statistics import median
 
 from cotbal.errors import RecipeError, near
 from cotbal.jobs.weigh import task_weights
@@ -14,6 +15,7 @@ from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run
 from cotbal.weightings.sampling import SAMPLING, exponent_of, ratios
 
+DOMINANT = 4  # times the records of the median of the others
 Sizes = Mapping[str, Mapping[str, int]]
 
 
@@ -60,9 +62,39 @@ def sampling_of(recipe: Recipe, sizes: Sizes) -> dict[str, float] | None:
     return task_weights(mixture, {**dict.fromkeys(mixture.units, 1.0), **wanted})
 
 
+def dominance(recipe: Recipe, sizes: Sizes, methods: Collection[str]) -> list[str]:
+    """A remark where one task or group has many times the records of the others, and nothing that
+    is planned samples it less.
+
+    On `pocket --mix dominated`, where it has 8 times as many, temperature sampling gained more than
+    weights or ratios from trials (docs/results.md).
+
+    Args:
+        methods: of the planned runs.
+    """
+    is_sampled = any(method.partition(":")[0] == SAMPLING for method in methods)
+    records = _records(recipe.mixture, sizes)
+    if is_sampled or recipe.file.optimization.sampling != 1 or len(records) < 2:
+        return []
+    largest = max(records, key=lambda unit: records[unit])
+    others = median(count for unit, count in records.items() if unit != largest)
+    if records[largest] < DOMINANT * others:
+        return []
+    return [
+        f"{largest} has {records[largest]:,} of {sum(records.values()):,} training records,"
+        f" {records[largest] / others:.0f} times those of the median of the others: temperature"
+        " sampling may raise the mean over tasks without any trial (optimization.sampling=0.5, or"
+        " the method sampling:0.5)"
+    ]
+
+
 def _by_exponent(mixture: Mixture, sizes: Sizes, exponent: float) -> dict[str, float]:
-    """The tasks of a group are sampled as one task with all their records."""
-    of_units = dict.fromkeys(mixture.units, 0)
+    return task_weights(mixture, ratios(_records(mixture, sizes), exponent))
+
+
+def _records(mixture: Mixture, sizes: Sizes) -> dict[str, int]:
+    """Unit -> training records; a group is sampled as one task with all its records."""
+    records = dict.fromkeys(mixture.units, 0)
     for task in mixture.balanced:
-        of_units[task.unit] += sizes[task.name]["full"]
-    return task_weights(mixture, ratios(of_units, exponent))
+        records[task.unit] += sizes[task.name]["full"]
+    return records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,12 @@ from cotbal.jobs.execute import Options
 from cotbal.jobs.response import design_of, plan_trials, read_response, run_trials
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.runs import prepare
-from cotbal.jobs.sampling import sampling_of, with_sampling
+from cotbal.jobs.sampling import dominance, sampling_of, with_sampling
 from cotbal.jobs.steering import steer
 from cotbal.recipe.recipe import load_recipe
 from cotbal.recipe.runs import Run, drawn, final_run
 from cotbal.report import prediction_tables, write_report
-from helpers.errors import raises
+from helpers.errors import names_all, raises
 from helpers.pipeline_fakes import EXECUTOR, TASKS, TRAIN
 
 OPTIONS = Options(executor=EXECUTOR)
@@ -157,3 +158,37 @@ def test_weights_are_chosen_and_trained_relative_to_it(recipe_path: Path, lever:
     header, _, first = shown.strip().splitlines()[:3]
     assert "EW" in header
     assert "| 2.000 |" in first
+
+
+@pytest.mark.parametrize(
+    ("largest", "methods", "change", "expected"),
+    [
+        (400, ["ew", "cotbal"], "name=a", True),
+        (399, ["ew"], "name=a", False),
+        (400, ["ew", "sampling:0.5"], "name=a", False),
+        (400, ["ew"], "optimization.sampling=0.5", False),
+        (400, ["ew"], "tasks.vqa.group=g", True),
+    ],
+)
+def test_a_task_with_many_times_the_records_of_the_others_is_remarked_on(
+    recipe_path: Path, largest: int, methods: list[str], change: str, expected: bool
+) -> None:
+    recipe = load_recipe(recipe_path, [change])
+    counts = {"ocr": largest, "vqa": 125, "count": 75, "chat": 9000}
+    sizes = {name: {"full": count} for name, count in counts.items()}
+    remarks = dominance(recipe, sizes, methods)
+    assert bool(remarks) == expected
+    if expected:
+        assert names_all(remarks[0], "ocr", "400", "600", "sampling")
+
+
+def test_the_remark_is_part_of_the_plan(recipe_path: Path) -> None:
+    train = recipe_path.parent / "ocr_train.jsonl"
+    lines = train.read_text().splitlines()
+    more = [json.loads(line) | {"id": f"{k}-{i}"} for k in range(5) for i, line in enumerate(lines)]
+    train.write_text("".join(json.dumps(record) + "\n" for record in more))
+    for change, expected in (("name=a", 1), ("optimization.sampling=0.5", 0)):
+        prepared = pipeline.plan(
+            load_recipe(recipe_path, [change]), RunDir(recipe_path.parent / "r")
+        )
+        assert sum("optimization.sampling" in remark for remark in prepared.warnings) == expected
