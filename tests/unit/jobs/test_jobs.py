@@ -58,6 +58,7 @@ def test_a_job_file_says_everything(recipe_path: Path) -> None:
         "test": [],
         "seed": 0,
         "ratios": None,
+        "sampling": None,
     }
     assert content["weights"] is None
     assert content["keep_checkpoint"] is False
