@@ -174,6 +174,7 @@ def test_the_tutorial_from_a_table_runs(
     assert "'ocr': " in capsys.readouterr().out
 
 
+@pytest.mark.extended
 def test_the_page_on_weights_for_a_goal_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -307,6 +308,7 @@ def chat_rows(recipe: Path) -> list[dict]:
     return rows
 
 
+@pytest.mark.extended
 def test_the_example_of_trl_runs(tmp_path: Path) -> None:
     recipe = mixture(tmp_path, {"color": 1, "paint": 2})
     (tmp_path / "rows.jsonl").write_text(

@@ -50,6 +50,7 @@ def test_the_page_shows_commands() -> None:
     ]
 
 
+@pytest.mark.extended
 def test_every_command_of_the_page_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     (tmp_path / "lmms" / "bin").mkdir(parents=True)

@@ -16,6 +16,8 @@ from cotbal.scores.results import read_results
 from helpers.shell import cotbal
 from helpers.tiny_vlm import mixture
 
+pytestmark = pytest.mark.extended
+
 TASKS = {"color": 1, "paint": 2}
 
 SETTINGS = (

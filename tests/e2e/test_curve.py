@@ -16,6 +16,8 @@ from helpers.planned_jobs import planned
 from helpers.shell import cotbal
 from helpers.tiny_vlm import mixture
 
+pytestmark = pytest.mark.extended
+
 TASKS = {"color": 1, "paint": 2}
 
 

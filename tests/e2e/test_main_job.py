@@ -154,6 +154,7 @@ def test_a_finished_job_does_nothing_again(undisturbed: Path, source: Path) -> N
     assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("outcome.json")} == before
 
 
+@pytest.mark.extended
 def test_a_replicate_is_part_of_a_later_set_of_probes(
     undisturbed: Path, source: Path, tmp_path: Path
 ) -> None:
@@ -328,6 +329,7 @@ def test_ctrl_c_stops_cleanly_and_keeps_what_a_training_has_reached(
     assert states == {"interrupted", "missing"}
 
 
+@pytest.mark.extended
 def test_a_probe_that_fails_leaves_the_others_running(source: Path, tmp_path: Path) -> None:
     """An image that is cut in half after the records were measured passes the quick look at start
     and fails in the runs that draw it.
@@ -364,6 +366,7 @@ def test_a_probe_that_fails_leaves_the_others_running(source: Path, tmp_path: Pa
     }
 
 
+@pytest.mark.extended
 def test_a_changed_recipe_names_the_field(undisturbed: Path, source: Path, tmp_path: Path) -> None:
     root = tmp_path / "changed"
     shutil.copytree(undisturbed, root)

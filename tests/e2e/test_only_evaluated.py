@@ -15,6 +15,8 @@ from cotbal.scores.matrix import read_scores
 from helpers.shell import cotbal
 from helpers.tiny_vlm import COLOURS, mixture
 
+pytestmark = pytest.mark.extended
+
 FILES = "validation: data/paint_validation.jsonl, test: data/paint_test.jsonl"
 GUARD = f"tasks.guard={{{FILES}, choose: mean}}"
 
@@ -58,7 +60,6 @@ def test_final_models_and_the_base_checkpoint_answer_it(run: Path) -> None:
     assert "guard" in page
 
 
-@pytest.mark.extended
 def test_trials_answer_it_without_a_weight(tmp_path: Path) -> None:
     recipe = mixture(tmp_path / "data", {"color": 1, "paint": 1}, train=64, choosing=("paint",))
     metrics = [f"tasks.{task}.metric=helpers.letters" for task in ("color", "paint", "guard")]

@@ -14,6 +14,8 @@ from helpers.errors import names_all
 from helpers.shell import cotbal
 from helpers.tiny_vlm import mixture
 
+pytestmark = pytest.mark.extended
+
 TASKS = {"color": 1, "paint": 2}
 PROBES = ("mini", "full:color", "full:paint")
 STAND_INS = Path(__file__).parents[1] / "helpers" / "stand_ins"

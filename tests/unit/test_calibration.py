@@ -22,6 +22,7 @@ def tallies():  # type: ignore[no-untyped-def]
     return calibration.simulated(mixture, 25, designs=(SAMPLES_ONLY, REPLICATED))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("quantity", ["weight", "outward", "inward", "difficulty", "contribution"])
 def test_replicates_make_the_intervals_hold(tallies, quantity: str) -> None:  # type: ignore[no-untyped-def]
     """A coverage of .95 from 100 values that come in fours has a standard error of about .03."""

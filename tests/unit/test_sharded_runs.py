@@ -57,11 +57,11 @@ LAUNCHES = {f"{case} fsdp2": (case, 0) for case in CASES} | {
     "lora zero3": ("lora", 3),
     "bfloat16 zero3": ("bfloat16", 3),
 }
-# What guards every change: weights in full, text alone. ZeRO, adapters and stops take minutes.
-GUARDS = ("full fsdp2",)
-REST = tuple(name for name in LAUNCHES if name not in GUARDS)
+# Weights in full, text alone, before ZeRO, adapters and stops, which take minutes.
+FIRST = ("full fsdp2",)
+REST = tuple(name for name in LAUNCHES if name not in FIRST)
 SETS = [
-    pytest.param(GUARDS, id="guards"),
+    pytest.param(FIRST, id="first", marks=pytest.mark.extended),
     pytest.param(REST, id="rest", marks=pytest.mark.extended),
 ]
 BLANKS = 9  # rows of a blank image, or that fill up the last round, in the case `full`

@@ -11,6 +11,7 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from cotbal.jobs.executors import Job, Outcome, Resources, log_tail
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import write_scores
 from cotbal.recipe.mixture import Task
-from cotbal.recipe.recipe import load_recipe
+from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.training.run_paths import RunPaths
 
 LEVELS = {"none": 0.1, "mini": 0.25, "large": 0.8, "full": 0.85}
@@ -52,10 +53,16 @@ def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
             yield Outcome(job, True, 0.1)
 
 
+@lru_cache(maxsize=8)
+def _recipe(path: Path, _content: bytes) -> Recipe:
+    """Read once per content: all runs of a command have the same, and one does little else."""
+    return load_recipe(path)
+
+
 def _work(file: Path) -> None:
     job, paths = read_json(file), RunPaths(file.parent)
     root, run = RunDir(Path(job["root"])), job["run"]
-    recipe = load_recipe(root.recipe)
+    recipe = _recipe(root.recipe, root.recipe.read_bytes())
     records = 0
     for name, portion in run["portions"].items():
         records += len(read_manifest(root.portions(name)).of(portion))

@@ -89,7 +89,9 @@ def peak(work: object, *arguments: object, **more: object) -> int:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize(("tasks", "is_shrunk"), [(200, False), (100, True)])
+@pytest.mark.parametrize(
+    ("tasks", "is_shrunk"), [pytest.param(200, False, marks=pytest.mark.extended), (100, True)]
+)
 def test_weights_of_many_tasks_take_no_matrix_per_resample(tasks: int, is_shrunk: bool) -> None:
     settings = Settings(bootstrap=100, shrink=is_shrunk)
     matrices = 100 * tasks**2 * 8  # bytes of the contributions of all resamples

@@ -41,6 +41,7 @@ def test_resampled_scores_scatter_around_the_scores() -> None:
     np.testing.assert_allclose(resampled.std(axis=0), np.sqrt(p * (1 - p) / 400), rtol=0.08)
 
 
+@pytest.mark.extended
 def test_intervals_cover_the_truth() -> None:
     """95 % intervals of contributions, over many small experiments whose true contributions are
     known.

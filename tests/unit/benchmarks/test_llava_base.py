@@ -146,7 +146,13 @@ def by_hand(
     return language(inputs_embeds=words.masked_scatter(where, images)).logits
 
 
-@pytest.mark.parametrize("kind", ["whole, pickled", "whole, safe", "tower"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "whole, safe",
+        *(pytest.param(kind, marks=pytest.mark.extended) for kind in ("whole, pickled", "tower")),
+    ],
+)
 def test_the_whole_computes_what_its_parts_compute(parts: Parts, tmp_path: Path, kind: str) -> None:
     language, tower, layers = build(parts, kind)
     made = assemble(*parts, tmp_path / "base", vicuna_template())

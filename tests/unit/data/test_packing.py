@@ -116,7 +116,9 @@ def test_fields_that_cannot_be_packed_are_rejected(field: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-@pytest.mark.parametrize("length", [45, 100, None])
+@pytest.mark.parametrize(
+    "length", [45, *(pytest.param(n, marks=pytest.mark.extended) for n in (100, None))]
+)
 @pytest.mark.parametrize(
     "data", [from_the_first_token(rows()), with_images(MIXED)], ids=["text", "images"]
 )

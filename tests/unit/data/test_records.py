@@ -342,6 +342,7 @@ def test_two_processes_may_convert_at_once(tmp_path: Path) -> None:
     assert len(os.listdir(tmp_path / "cache")) == 1
 
 
+@pytest.mark.extended
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """Five times the records, 56 MB more of text, must not raise a peak of about 140 MB."""
     program = (

@@ -34,6 +34,7 @@ def outcome(one: Job) -> Outcome:
     return result
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("whom", "how"),
     [("getpid", "was killed by signal SIGKILL"), ("getppid", "was lost: ")],
@@ -244,6 +245,7 @@ print((dict(os.environ), signal.getsignal(signal.SIGTERM)) == before)
 """
 
 
+@pytest.mark.extended
 def test_without_an_address_it_makes_a_cluster_and_leaves_no_trace(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     for _ in range(ATTEMPTS):

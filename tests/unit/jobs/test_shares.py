@@ -184,9 +184,8 @@ class Help:
 _taken = Shares._is_taken
 
 
-@pytest.mark.parametrize(
-    "plan", [plan_final, pytest.param(plan_choosing, marks=pytest.mark.extended)]
-)
+@pytest.mark.extended
+@pytest.mark.parametrize("plan", [plan_final, plan_choosing])
 def test_a_helper_gives_the_same_answers(
     plan: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ def test_the_margin_keeps_guarded_tasks_above_their_floors(simulation: ModuleTyp
     assert with_margin["gain"] > 0.75 * without["gain"]
 
 
+@pytest.mark.extended
 def test_the_share_of_own_weights_pays_for_a_named_task(simulation: ModuleType) -> None:
     estimated, joint = (simulation.one_task(1.0, 1.0, 15, known) for known in (None, 0.0))
     assert estimated["inside"] >= 0.88 > joint["inside"]

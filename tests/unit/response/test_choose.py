@@ -176,7 +176,7 @@ def test_intervals_hold_the_noise_of_training_alone(response: Response) -> None:
     assert {interval.noise for interval in intervals} == {("training",)}
 
 
-@pytest.mark.parametrize("tasks", [17, 40])
+@pytest.mark.parametrize("tasks", [17, pytest.param(40, marks=pytest.mark.extended)])
 def test_many_tasks_take_seconds(tasks: int) -> None:
     trials = trials_of(
         drawn_effects(tasks), noise=0.5, names=[f"task{number}" for number in range(tasks)]

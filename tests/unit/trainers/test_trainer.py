@@ -43,7 +43,9 @@ from helpers.trainer_cases import (
 )
 
 
-@pytest.mark.parametrize(("micro", "accumulation"), [(4, 4), (1, 16)])
+@pytest.mark.parametrize(
+    ("micro", "accumulation"), [pytest.param(4, 4, marks=pytest.mark.extended), (1, 16)]
+)
 @pytest.mark.parametrize(
     "weighting",
     [
