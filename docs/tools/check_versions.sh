@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # check_versions.sh oldest|newest [EXTRA ...]: installs cotbal in a clean environment, with the dependencies of the base and of
 # these extras at the lower bounds of pyproject.toml or at the newest versions of the index, and runs commands and the tests
-# that need nothing else. Supported extras: judge, stamps, llava (its converters alone).
+# that need nothing else. Supported extras: judge, stamps, llava (its converters alone), and train, which downloads 3 GB for an
+# old PyTorch and is therefore no part of `make versions`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-python3}
@@ -17,7 +18,8 @@ for extra in "${@:2}"; do
   case "$extra" in
     judge) tests+=(tests/unit/judging) ;;
     stamps | llava) ;;  # what is called of them is below
-    *) echo "expected an extra of judge, stamps, llava; found '$extra'" >&2; exit 2 ;;
+    train) tests+=(tests/unit/trainers/test_{trainer,head,trained_weights,observer,packing_check}.py tests/unit/test_training.py) ;;
+    *) echo "expected an extra of judge, stamps, llava, train; found '$extra'" >&2; exit 2 ;;
   esac
 done
 
