@@ -447,6 +447,28 @@ def test_the_page_of_results_has_the_means_where_one_data_set_dominates() -> Non
     assert inside == [True] * 8
 
 
+def test_steering_from_temperature_sampling_holds_what_it_predicts_and_adds_little() -> None:
+    data = BENCHMARKS / "results" / "data"
+    study = measures.read_study(data / "steering_dominated_from_sampling")
+    before = measures.read_study(data / "steering_dominated_ratios")
+    assert study.finals.scores["ew"] == before.finals.scores["sampling:0.5"]
+    names = fit_response(before.trials).counted
+    assert fit_response(study.trials).counted == names
+    mean = measures.mean_change(study, "steer:mean", names)
+    gain = study.predictions["mean"]["gain"]
+    low, high = gain["interval"]
+    expected = (
+        f"{mean.value:+.1f} % [{mean.low:.1f}, {mean.high:.1f}], predicted"
+        f" {gain['value']:+.1f} [{low:.1f}, {high:.1f}]"
+    )
+    assert expected in text_of("docs/results.md")
+    assert f"{mean.value:+.1f} % [{mean.low:.1f}, {mean.high:.1f}]" in text_of("docs/ratios.md")
+    assert mean.low < 0 < mean.value
+    assert [outcome.inside for _, outcome in measures.outcomes(study)] == [True] * 8
+    relation = measures.steered(study, "mean")
+    assert (relation.below, relation.violated) == (("relation",), ())
+
+
 def test_temperature_sampling_raises_the_mean_of_the_skewed_mix_too() -> None:
     study = measures.read_study(BENCHMARKS / "results" / "data" / "steering_skewed_ratios")
     assert len(study.finals.scores["sampling:0.5"]) == 4
