@@ -256,3 +256,8 @@ def test_long_tables_are_not_cut_in_a_pipe(capsys: Shown) -> None:
     name = "a_task_with_quite_a_long_name_" * 3
     show_status([State(f"full:{name}", "probe", "done", "12 s")])
     assert f"full:{name}" in capsys.readouterr().out
+
+
+def test_names_of_runs_are_no_emoji(capsys: Shown) -> None:
+    console.out.print("full:chart: 1, :key:")
+    assert "full:chart: 1, :key:" in capsys.readouterr().out

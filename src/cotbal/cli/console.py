@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from cotbal.report.tables import Table as Content
     from cotbal.scores.interval import Interval
 
-out = Console(highlight=False)
+out = Console(highlight=False, emoji=False)  # a run may be named `full:chart:`, which is an emoji
 if not out.is_terminal:  # a file or pipe has no width; do not cut columns to 80
-    out = Console(highlight=False, width=160)
+    out = Console(highlight=False, emoji=False, width=160)
 
 
 def table(*columns: str, title: str | None = None) -> Table:

@@ -155,17 +155,22 @@ def show_plan(plan: Plan, warnings: Sequence[str]) -> None:
 
 
 def show_passes(prepared: Prepared) -> None:
-    """How often runs with sampling ratios show the records of every task."""
+    """How often runs with sampling ratios show the records of every task; runs that show them alike
+    share a line.
+    """
     from cotbal.recipe.ratios import passes
     from cotbal.recipe.runs import held
 
-    for run in (planned.run for planned in prepared.plan.runs):
+    runs_of: dict[str, list[str]] = {}
+    for planned in prepared.plan.runs:
+        run = planned.run
         if run.sampled is not None:
             times = passes(run.sampled, held(run, prepared.inputs.sizes))
             listed = ", ".join(f"{task} {value:.2f}" for task, value in times.items())
-            console.out.print(
-                f"passes per epoch of {escape(run.name)}: {escape(listed)}", soft_wrap=True
-            )
+            runs_of.setdefault(listed, []).append(planned.label)
+    for listed, labels in runs_of.items():
+        names = "; ".join(labels)
+        console.out.print(f"passes per epoch of {escape(names)}: {escape(listed)}", soft_wrap=True)
 
 
 def show_expected(half_width: float | None, trainings: int) -> None:

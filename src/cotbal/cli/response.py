@@ -87,6 +87,7 @@ def show_response(measured: Response, root: RunDir) -> None:
     """What the weight of every task does to its own score, how far to trust it, and what to do
     next.
     """
+    from cotbal.jobs.response import start_sentence
     from cotbal.scores.interval import significance
 
     lever = measured.lever
@@ -114,6 +115,8 @@ def show_response(measured: Response, root: RunDir) -> None:
             f"[yellow]not measurable[/]  {escape(task)}: {escape(reason)}", soft_wrap=True
         )
     console.out.print(f"\n{escape(measured.check_sentence)}", soft_wrap=True)
+    if sentence := start_sentence(root):
+        console.out.print(escape(sentence), soft_wrap=True)
     _show_forgetting(measured, root)
     goals = [task for task in measured.unit_of_task if task not in measured.unmeasurable]
     goal = goals[0] if goals else "TASK"

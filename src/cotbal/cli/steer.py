@@ -89,7 +89,7 @@ def steer(
         content = {**steered.choice.to_json(), "response": steered.response.to_json()}
         print(json.dumps({**content, "files": files}, indent=1, ensure_ascii=False))
         return
-    _show(steered)
+    _show(steered, run_directory)
     for kind, path in files.items():
         print(f"{kind}: {path}")
     if run_directory is not None and out is None:
@@ -114,8 +114,10 @@ def floors_of(options: Sequence[str]) -> dict[str, float | None]:
     return floors
 
 
-def _show(steered: Steered) -> None:
+def _show(steered: Steered, run_directory: Path | None) -> None:
     from cotbal.cli.console import out
+    from cotbal.jobs.response import start_sentence
+    from cotbal.jobs.rundir import RunDir
 
     response, choice = steered.response, steered.choice
     out.print(_table(response, choice), crop=False)
@@ -126,6 +128,9 @@ def _show(steered: Steered) -> None:
     out.print(escape(response.check_sentence), soft_wrap=True)
     if response.mean_sentence:
         out.print(escape(response.mean_sentence), soft_wrap=True)
+    start = start_sentence(RunDir(run_directory)) if run_directory else ""
+    if start:
+        out.print(escape(start), soft_wrap=True)
     for task, reason in choice.unguarded.items():
         is_held = response.unit_of_task.get(task) in choice.not_lowered
         consequence = "it is not guarded"

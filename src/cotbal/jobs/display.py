@@ -37,7 +37,7 @@ class LiveDisplay:
         console: Console | None = None,
     ) -> None:
         self.jobs = list(waiting)
-        self.console = console or Console(stderr=True)
+        self.console = console or Console(stderr=True, emoji=False)
         self.started = time.time()
         self.begun: dict[str, float] = {}
         self.outcomes: dict[str, Outcome] = {}
@@ -139,7 +139,7 @@ def _bar_row(name: Text, fraction: float, *cells: str) -> tuple[RenderableType, 
 @contextmanager
 def steps() -> Iterator[Callable[[str, int, int], None]]:
     """A status line for work that is counted: (what, done, total)."""
-    screen = Console(stderr=True)
+    screen = Console(stderr=True, emoji=False)
     with screen.status("") as line:
         yield lambda what, done, total: line.update(f"{escape(what)} {done}/{total}")
 
@@ -147,7 +147,7 @@ def steps() -> Iterator[Callable[[str, int, int], None]]:
 @contextmanager
 def bar() -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar of the file that is being read: (what, done, total)."""
-    screen = Console(stderr=True)
+    screen = Console(stderr=True, emoji=False)
     with Progress(console=screen, disable=not screen.is_terminal, transient=True) as progress:
         shown = progress.add_task("", total=None)
         yield lambda what, done, total: progress.update(

@@ -203,6 +203,21 @@ def untrained_scores(root: RunDir) -> dict[str, float]:
     return scores
 
 
+def start_sentence(root: RunDir) -> str:
+    """What "equal" means where the recipe samples its tasks; empty where it does not, and for a
+    table of other origin.
+    """
+    if not root.recipe.exists():
+        return ""
+    sampling = load_recipe(root.recipe).file.optimization.sampling
+    if sampling == 1:
+        return ""
+    return (
+        "Equal weights or ratios mean the recipe's own sampling (optimization.sampling ="
+        f" {sampling}); weights and ratios multiply it."
+    )
+
+
 def as_planned(recipe: Recipe, root: RunDir) -> Recipe:
     """The recipe with the trials that a run directory holds; unchanged where it holds none."""
     if not root.design.exists():

@@ -52,6 +52,23 @@ def test_the_plan_shows_passes_and_cost(cotbal: Command, recipe_path: Path, file
     assert (ended.code, ended.error.code) == (2, "too-many-passes")
 
 
+def test_the_sampling_of_the_recipe_is_shown_and_named(
+    cotbal: Command, recipe_path: Path, tmp_path: Path
+) -> None:
+    """In the plan, where runs that show records alike share a line, and where one chooses."""
+    doubled = "optimization.sampling={ocr: 2}"
+    shown = cotbal("plan", recipe_path, doubled, "--weighting", "ew").out
+    lines = [line for line in shown.splitlines() if "passes per epoch" in line]
+    assert len(lines) < 5
+    assert "mini; mini, seed 1; mini, seed 2: ocr 1.50, vqa 0.75, count 0.75" in shown
+    root = tmp_path / "run"
+    trials = ("response.fraction=1", doubled, "--out", root, *ON)
+    assert "optimization.sampling" in cotbal("response", recipe_path, *trials).out
+    assert "optimization.sampling" in cotbal("steer", root, "--goal", "ocr").out
+    plain = cotbal("response", recipe_path, trials[0], "--out", tmp_path / "plain", *ON).out
+    assert "optimization.sampling" not in plain
+
+
 def test_a_file_that_holds_no_weights(cotbal: Command, recipe_path: Path, tmp_path: Path) -> None:
     ended = cotbal("train", recipe_path, "--ratios", tmp_path / "absent.json", *ON)
     assert (ended.code, ended.error.code) == (2, "missing-file")
