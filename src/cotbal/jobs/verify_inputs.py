@@ -62,6 +62,10 @@ class InputsCheck:
             reason = f"{error} is not in recipe.yaml"
             self.unchecked.append(f"{paths.root}: not compared with the data: {reason}")
             return
+        except (TypeError, ValueError, AttributeError):
+            redo = "archive the run with --restart-changed"
+            yield Difference(paths.job, "its run is not as cotbal writes it", redo)
+            return
         if changed := differences(written, now):
             redo = "bring back what has changed, or archive the run with --restart-changed"
             yield Difference(paths.job, f"made from something else: {'; '.join(changed)}", redo)

@@ -236,6 +236,15 @@ def test_scores_with_a_digest_that_the_answers_contradict(root: RunDir) -> None:
     assert any("weights" in line for line in checked.unchecked)
 
 
+@pytest.mark.parametrize("field", ["ratios", "sampling"])
+def test_a_job_whose_run_has_another_form_is_named(root: RunDir, field: str) -> None:
+    job = root.final("ew").job
+    content = read_json(job)
+    content["run"][field] = 5
+    write_sealed(job, content)
+    assert named(verify(root, step), root) == ["final/ew/job.json"]
+
+
 def test_weights_with_a_digest_that_the_scores_contradict(root: RunDir) -> None:
     content = read_json(root.balance)
     content["difficulty"][0] += 1e-6
