@@ -45,8 +45,8 @@ _MEANING = """\
 - `channel` names the task: with `--enable_channel_loss true`, its curve is the weighted loss.
 """
 _SAMPLED = """\
-- Records are repeated and left out as `optimization.sampling` of the recipe says, as in the first
-  epoch of cotbal; later epochs show the same rows.
+- Records are repeated and left out as `optimization.sampling` of the recipe says, as often as in an
+  epoch of cotbal; which ones may differ, and every epoch shows the same rows.
 """
 _LOST = """\
 - ms-swift leaves out a record longer than max_length, where cotbal cuts off its end.
