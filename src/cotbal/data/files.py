@@ -121,14 +121,22 @@ def _machine() -> str:
 
 
 def is_running(process: int) -> bool:
-    """Whether there is a process of this number on this machine."""
+    """Whether a process of this number runs on this machine.
+
+    One that has ended, and that its parent has not asked for, does not run. In a container whose
+    first process never asks, such processes stay.
+    """
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    try:
+        facts = Path(f"/proc/{process}/stat").read_bytes()
+    except OSError:
+        return True  # another system than Linux
+    return facts.rpartition(b") ")[2][:1] not in (b"Z", b"X")
 
 
 def write_json(path: Path, content: Any, durable: bool = True) -> None:

@@ -128,6 +128,8 @@ def execute(
         follow(outcomes, waiting, finished, options)
     finally:
         prepared.root.driver.unlink(missing_ok=True)
+        # A worker that was killed may still be ending while the next one tidies up its directory.
+        remove_leftovers(prepared.root.root)
 
 
 def _need_packages(works: Sequence[Work], options: Options) -> None:

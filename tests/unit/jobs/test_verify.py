@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +16,7 @@ import yaml
 
 from cotbal.data.files import (
     digest_of,
+    is_running,
     locked,
     read_json,
     temporary,
@@ -360,15 +362,21 @@ def test_another_directory_is_no_run_directory(tmp_path: Path) -> None:
         verify(RunDir(tmp_path), step)
 
 
-def test_leftovers_of_ended_processes_go(home: Path, root: RunDir) -> None:
-    def left(process: int) -> Path:
-        path = temporary(root.probe("mini").outcome)
-        stem, kind = path.name.rsplit("-", 2)[0], path.name.rpartition("-")[2]
-        path = path.with_name(f"{stem}-{process}-{kind}")
-        path.write_text("{")
-        return path
+NOBODY = 2**22 + 1  # above the largest number of a process
 
-    dead, alive = left(2**22 + 1), left(1)  # above the largest number of a process
+
+def left(root: RunDir, process: int) -> Path:
+    """A file that a process of this number has not completed."""
+    path = temporary(root.probe("mini").outcome)
+    stem, kind = path.name.rsplit("-", 2)[0], path.name.rpartition("-")[2]
+    path = path.with_name(f"{stem}-{process}-{kind}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{")
+    return path
+
+
+def test_leftovers_of_ended_processes_go(home: Path, root: RunDir) -> None:
+    dead, alive = left(root, NOBODY), left(root, 1)
     checked, _ = repair(root, step)
     assert checked.differences == ()
     assert checked.leftovers == (dead,)
@@ -379,3 +387,28 @@ def test_leftovers_of_ended_processes_go(home: Path, root: RunDir) -> None:
     assert not dead.exists()
     assert json.loads(root.probe("mini").outcome.read_text())
     assert digest_of(root.score_table).exists()
+
+
+def test_leftovers_of_a_process_that_was_still_ending_go_with_the_command(
+    home: Path, root: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(root.root)
+    path = left(root, NOBODY)
+    outcome = root.probe("mini").outcome
+    monkeypatch.setattr("cotbal.data.files.is_running", lambda _: not outcome.exists())
+    run(home)
+    assert outcome.exists()
+    assert not path.exists()
+
+
+def test_a_process_that_nobody_has_waited_for_does_not_run() -> None:
+    process = os.fork()
+    if process == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+    try:
+        os.kill(process, 0)  # it still has its number
+        assert not is_running(process)
+    finally:
+        os.waitpid(process, 0)
+    assert is_running(os.getpid())
