@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export TOKENIZERS_PARALLELISM = false
+unexport PYTHONDONTWRITEBYTECODE  # without its bytecode, pytest rewrites all tests in every process
 
 .PHONY: demo test test-all lint docs versions audit licences clean
 

@@ -102,3 +102,13 @@ def _is_this_machine(host: str) -> bool:
         except OSError:
             return address.is_loopback
     return True
+
+
+@pytest.fixture
+def forked_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records are measured in a process that is forked from this one, with its imports."""
+    from cotbal.data.batches import lengths, row_lengths
+    from helpers.forked_modules import forking
+
+    assert row_lengths  # imported before the fork
+    monkeypatch.setattr(lengths, "subprocess", forking())

@@ -210,20 +210,11 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
 }
 
 
-# The other moments are repeated by `make test-all`: damaged partial checkpoints are in
+# `make test` has a killed driver below; damaged partial checkpoints are in
 # tests/unit/test_training.py, a job that was stopped between runs in tests/unit/jobs.
-FEW = ("before the first step", "after a partial checkpoint", "between two tasks")
-
-
-@pytest.mark.parametrize(
-    "moments",
-    [
-        pytest.param((*FEW, "in the final training"), id="few"),
-        pytest.param(tuple(MOMENTS), id="all", marks=pytest.mark.extended),
-    ],
-)
+@pytest.mark.extended
 def test_a_job_that_is_killed_again_and_again_ends_the_same(
-    source: Path, undisturbed: Path, tmp_path: Path, moments: tuple[str, ...]
+    source: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "killed"
     recipe = copy(source, tmp_path / "moved")  # identity is content, so the data may lie elsewhere
@@ -240,9 +231,8 @@ def test_a_job_that_is_killed_again_and_again_ends_the_same(
         "--weighting",
         "cotbal",
     )
-    for moment in moments:
+    for happened in MOMENTS.values():
         process = start(tmp_path / "printed.txt", *arguments)
-        happened = MOMENTS[moment]
         wait_for(lambda job=process: job.exitcode, lambda happened=happened: happened(root))
         process.kill()
         process.join()

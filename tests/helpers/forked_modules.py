@@ -24,10 +24,12 @@ from cotbal.jobs.executors import _forks
 
 def install() -> None:
     """Fork what measures records, and what forks runs, from this process."""
-    for module in (lengths, _forks):
-        module.subprocess = SimpleNamespace(  # type: ignore[attr-defined]
-            **{**vars(subprocess), "Popen": Forked}
-        )
+    lengths.subprocess = _forks.subprocess = forking()  # type: ignore[attr-defined]
+
+
+def forking() -> SimpleNamespace:
+    """The module `subprocess`, with a `Popen` that forks."""
+    return SimpleNamespace(**{**vars(subprocess), "Popen": Forked})
 
 
 class Forked(subprocess.Popen):  # type: ignore[type-arg]

@@ -14,9 +14,9 @@ from helpers.shell import script
 Results = dict[str, dict[str, Any]]  # of every case
 
 
-def launch(cases: str, count: int, checkpoint: Path, out: Path) -> list[Results]:
+def launch(cases: str, count: int, checkpoint: Path, out: Path, *which: str) -> list[Results]:
     """The results of every rank. `cases` starts its ranks itself, and each writes `rank<number>.pt`
     to `out`.
     """
-    script(cases, checkpoint, out, str(count))
+    script(cases, checkpoint, out, str(count), *which)
     return [torch.load(out / f"rank{number}.pt") for number in range(count)]

@@ -69,8 +69,10 @@ def sharded() -> dict[str, Any]:
     return {"loading": {"distributed_config": DistributedConfig(fsdp_size=2, fsdp_plan=plan)}}
 
 
-def cases(ranks: int) -> dict[str, dict[str, Any]]:
-    return of_two() if ranks == 2 else of_four()
+def cases(ranks: int, extended: bool) -> dict[str, dict[str, Any]]:
+    if ranks == 2:
+        return of_two_extended() if extended else of_two()
+    return of_four()
 
 
 def of_four() -> dict[str, dict[str, Any]]:
@@ -104,7 +106,6 @@ def of_two() -> dict[str, dict[str, Any]]:
     made["tla 4 2"] = {**cut, "weighting": TASK_LEVEL}
     made["dynamic 4 2"] = {**cut, "weighting": sensitive(), **SEVERAL}
     made["cotbal 4 2 sharded"] = {**cut, "weighting": WEIGHTS, **sharded()}
-    made["dynamic 4 2 sharded"] = {**cut, "weighting": sensitive(), **SEVERAL, **sharded()}
     made["grouped"] = {**cut, "data": grouped()}
     made["images"] = {**cut, "data": with_images(WITH_IMAGE)}
     made["images checkpointed"] = {
@@ -124,6 +125,11 @@ def of_two() -> dict[str, dict[str, Any]]:
     made["random"] = {**cut, "weighting": rlw.build(TASKS, seed=5), **SEVERAL}
     made["partial"] = {"micro": 2, "accumulation": 2, **PARTIAL}
     return made
+
+
+def of_two_extended() -> dict[str, dict[str, Any]]:
+    more = {"weighting": sensitive(), **SEVERAL, **sharded()}
+    return {"dynamic 4 2 sharded": {"micro": 4, "accumulation": 2, **more}}
 
 
 class Sharding(InOrder):
@@ -176,7 +182,7 @@ def by_accelerate() -> dict[str, Any]:
     return {"fsdp": True, "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": layers}}
 
 
-def rank(number: int, count: int, checkpoint: Path, out: Path) -> None:
+def rank(number: int, count: int, checkpoint: Path, out: Path, extended: bool) -> None:
     """One of `count` ranks, with what a launcher would put into its environment."""
     os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(count)}
     os.environ |= {"LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
@@ -185,10 +191,12 @@ def rank(number: int, count: int, checkpoint: Path, out: Path) -> None:
         "gloo", init_method=f"file://{out}/store", rank=number, world_size=count
     )
     results: dict[str, Any] = {
-        name: update(checkpoint, out / "out", **case) for name, case in cases(count).items()
+        name: update(checkpoint, out / "out", **case)
+        for name, case in cases(count, extended).items()
     }
     if count == 2:
         results["resuming"] = resumed(checkpoint, out / "parallel")
+    if extended:
         results["resuming sharded"] = resumed(checkpoint, out / "sharded", **by_accelerate())
     torch.save(
         {name: {**one, "check": None} for name, one in results.items()}, out / f"rank{number}.pt"
@@ -197,8 +205,8 @@ def rank(number: int, count: int, checkpoint: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    ranks = int(sys.argv[3])
+    base, out, ranks, *more = sys.argv[1:]
     # Forked, so that transformers is imported once for all of them.
     torch.multiprocessing.start_processes(
-        rank, (ranks, Path(sys.argv[1]), Path(sys.argv[2])), ranks, start_method="fork"
+        rank, (int(ranks), Path(base), Path(out), bool(more)), int(ranks), start_method="fork"
     )

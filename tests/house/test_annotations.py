@@ -16,19 +16,27 @@ FOLDERS = ("tests", "benchmarks", "examples")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 
+Nodes = tuple[ast.AST, ...]
+
+
 @cache
 def names_of(module: str) -> frozenset[str]:
     """What a module of the package defines or imports; empty when there is no such module."""
     path = SOURCE.joinpath(*module.split("."))
     package, file = path / "__init__.py", path.with_suffix(".py")
     if package.exists():
-        return frozenset(bound(package)) | {entry.stem for entry in path.iterdir()}
-    return frozenset(bound(file)) if file.exists() else frozenset()
+        return frozenset(bound(nodes(package))) | {entry.stem for entry in path.iterdir()}
+    return frozenset(bound(nodes(file))) if file.exists() else frozenset()
 
 
-def bound(path: Path) -> Iterator[str]:
+def nodes(path: Path) -> Nodes:
+    """Every node of a file."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def bound(of_file: Nodes) -> Iterator[str]:
     """Every name that a file binds somewhere."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in of_file:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name
         elif isinstance(node, ast.Import | ast.ImportFrom):
@@ -37,16 +45,16 @@ def bound(path: Path) -> Iterator[str]:
             yield node.id
 
 
-def modules_in(tree: ast.Module) -> dict[str, str]:
+def modules_in(of_file: Nodes) -> dict[str, str]:
     """Name in a file -> the module of the package that it stands for."""
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    imports = [node for node in of_file if isinstance(node, ast.ImportFrom)]
     pairs = [(alias, node.module) for node in imports for alias in node.names]
     full = {alias.asname or alias.name: f"{module}.{alias.name}" for alias, module in pairs}
     return {name: module for name, module in full.items() if names_of(module)}
 
 
-def annotations(tree: ast.Module) -> Iterator[ast.expr]:
-    for node in ast.walk(tree):
+def annotations(of_file: Nodes) -> Iterator[ast.expr]:
+    for node in of_file:
         if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:
             yield node.annotation
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.returns is not None:
@@ -54,9 +62,9 @@ def annotations(tree: ast.Module) -> Iterator[ast.expr]:
 
 
 def unknown(path: Path) -> Iterator[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    known, modules = {*bound(path), *dir(builtins)}, modules_in(tree)
-    for node in (part for annotation in annotations(tree) for part in ast.walk(annotation)):
+    of_file = nodes(path)
+    known, modules = {*bound(of_file), *dir(builtins)}, modules_in(of_file)
+    for node in (part for annotation in annotations(of_file) for part in ast.walk(annotation)):
         if isinstance(node, ast.Name) and node.id not in known:
             yield f"{path.name}:{node.lineno}: {node.id}"
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):

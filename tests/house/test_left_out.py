@@ -12,6 +12,8 @@ import pytest
 from helpers import sharing
 from helpers.needs import NEEDS, TITLE
 
+pytestmark = pytest.mark.extended  # of the suite itself; a change of the library touches none
+
 ROOT = Path(__file__).parents[2]
 TESTS = """
 import pytest

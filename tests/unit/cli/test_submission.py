@@ -19,6 +19,7 @@ from cotbal.jobs.executors import Job, JobHandle, inline, record_handle
 from helpers import tiny_vlm
 from helpers.commands import Command
 from helpers.errors import a_line_names
+from helpers.forked_modules import forking
 from helpers.raw_releases import drawing, vqav2_server
 
 
@@ -58,7 +59,10 @@ def setup(made: Setup, tmp_path: Path) -> Setup:
     return Setup(tmp_path / "copy/raw", tmp_path / "copy/runs/final/cotbal")
 
 
-def test_answers_become_the_file_for_the_server(setup: Setup, cotbal: Command) -> None:
+def test_answers_become_the_file_for_the_server(
+    setup: Setup, cotbal: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cotbal.jobs.executors.processes.subprocess", forking())
     ended = cotbal("submission", setup.run, "--raw", setup.raw)
     assert ended.code == 0, ended.err
     assert a_line_names(ended.out, "warning", "test-dev", 2, "107,394")

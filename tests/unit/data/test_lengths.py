@@ -177,6 +177,7 @@ def test_what_was_measured_once_is_not_measured_again(
         open_inputs(load_recipe(recipe_path, ["model.max_length=54"]))
 
 
+@pytest.mark.usefixtures("forked_measuring")
 def test_a_processor_without_a_patch_size_is_one_sentence(recipe_path: Path) -> None:
     path = recipe_path.parent / "base" / "processor_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "patch_size": None}))

@@ -12,13 +12,29 @@ import pytest
 from cotbal.weightings import rlw
 from helpers import rank_cases
 from helpers.launched_ranks import Results, launch
-from helpers.rank_cases import PARTIAL, SEVERAL, WITH_IMAGE, masked, of_four, of_two, sensitive
+from helpers.rank_cases import (
+    PARTIAL,
+    SEVERAL,
+    WITH_IMAGE,
+    masked,
+    of_four,
+    of_two,
+    of_two_extended,
+    sensitive,
+)
 from helpers.trainer_cases import EQUAL, TASK_LEVEL, TASKS, distance, grouped, update, with_images
 
 
 @pytest.fixture(scope="module")
 def ranks(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
     return launch(rank_cases.__file__, 2, checkpoint, tmp_path_factory.mktemp("two"))
+
+
+@pytest.fixture(scope="module")
+def extended(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
+    """Two ranks again, with the cases that `make test` leaves out."""
+    out = tmp_path_factory.mktemp("extended")
+    return launch(rank_cases.__file__, 2, checkpoint, out, "extended")
 
 
 @pytest.fixture(scope="module")
@@ -60,29 +76,47 @@ def test_two_ranks_make_the_same_update(ranks: list[Results], alone: Results, ca
 
 
 @pytest.mark.extended
+@pytest.mark.parametrize("case", of_two_extended())
+def test_two_ranks_make_the_same_update_in_more_cases(
+    extended: list[Results], alone: Results, case: str
+) -> None:
+    is_the_update(extended[0][case], alone[case.split(maxsplit=1)[0]])
+
+
+@pytest.mark.extended
 @pytest.mark.parametrize("case", of_four())
 def test_four_ranks_make_the_same_update(four: list[Results], alone: Results, case: str) -> None:
     """One rank holds the row without labels, in `masked` nothing but such rows."""
     is_the_update(four[0][case], alone[case])
 
 
-@pytest.mark.parametrize("case", ["resuming", "resuming sharded"])
-def test_resuming_on_two_ranks_is_exact(ranks: list[Results], case: str) -> None:
-    """With data parallelism and with accelerate's FSDP2: weights, momentum and the windows of DWA
-    all come back.
-    """
-    straight, resumed = ranks[0][case]["straight"], ranks[0][case]["resumed"]
-    assert straight["sharded"] == resumed["sharded"] == ("sharded" in case)
+def test_resuming_on_two_ranks_is_exact(ranks: list[Results]) -> None:
+    """Weights, momentum and the windows of DWA all come back."""
+    is_resumed_exactly(ranks[0]["resuming"])
+
+
+@pytest.mark.extended
+def test_resuming_with_accelerate_s_fsdp2_is_exact(extended: list[Results]) -> None:
+    is_resumed_exactly(extended[0]["resuming sharded"], sharded=True)
+
+
+def is_resumed_exactly(results: Results, sharded: bool = False) -> None:
+    straight, resumed = results["straight"], results["resumed"]
+    assert straight["sharded"] == resumed["sharded"] == sharded
     assert distance(resumed, straight) < 1e-6
-    used = [
-        [line["weights"] for line in one["log"] if "weights" in line] for one in (straight, resumed)
-    ]
-    assert used[0] == used[1]
-    assert used[0][-1] != used[0][-2]
+    used = weights_of(straight)
+    assert weights_of(resumed) == used
+    assert used[-1] != used[-2]
 
 
-def test_accelerate_s_fsdp2_makes_the_same_update(ranks: list[Results]) -> None:
-    parallel, sharded = (ranks[0][case]["straight"] for case in ("resuming", "resuming sharded"))
+def weights_of(result: dict[str, Any]) -> list[dict[str, float]]:
+    """The weights of every step."""
+    return [line["weights"] for line in result["log"] if "weights" in line]
+
+
+@pytest.mark.extended
+def test_accelerate_s_fsdp2_makes_the_same_update(extended: list[Results]) -> None:
+    parallel, sharded = (extended[0][case]["straight"] for case in ("resuming", "resuming sharded"))
     assert distance(sharded, parallel) < 1e-5
 
 
@@ -101,8 +135,17 @@ def test_the_cases_could_tell_a_wrong_update(
     assert [set(line["weights"].values()) == {1.0} for line in lines] == [True, True, False, False]
 
 
-@pytest.mark.parametrize("case", ["dynamic 4 2", "dynamic 4 2 sharded", "random"])
+@pytest.mark.parametrize("case", ["dynamic 4 2", "random"])
 def test_every_rank_uses_the_same_weights(ranks: list[Results], case: str) -> None:
-    used = [[line["weights"] for line in rank[case]["log"] if "weights" in line] for rank in ranks]
-    assert used[0] == used[1]
-    assert used[0][-1] != used[0][-2]
+    are_the_same([rank[case] for rank in ranks])
+
+
+@pytest.mark.extended
+def test_every_rank_of_a_sharded_model_uses_the_same_weights(extended: list[Results]) -> None:
+    are_the_same([rank["dynamic 4 2 sharded"] for rank in extended])
+
+
+def are_the_same(results: list[dict[str, Any]]) -> None:
+    first, second = map(weights_of, results)
+    assert first == second
+    assert first[-1] != first[-2]
