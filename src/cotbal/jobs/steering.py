@@ -35,6 +35,7 @@ from cotbal.response.choose import FLOOR
 from cotbal.response.lever import RATIOS
 from cotbal.response.prediction import is_same
 from cotbal.scores.weights_file import read_weights
+from cotbal.weightings.sampling import SAMPLING, exponent_of
 from cotbal.weightings.steer import STEER, method_for
 
 OF_THE_TRIAL = ("weights", "run.seed", "run.ratios")  # what trials of one recipe differ in
@@ -57,13 +58,17 @@ class Steered:
 
 
 def method_of(mixture: Mixture, name: str) -> str:
-    """The one name of a method: `steer` is `steer:mean`, and `steer:vqa,ocr` is `steer:ocr+vqa`,
-    tasks in the order of the mixture and groups by their tasks. Other methods keep their names.
+    """The one name of a method: `steer` is `steer:mean`, `steer:vqa,ocr` is `steer:ocr+vqa`, tasks
+    in the order of the mixture and groups by their tasks, and `sampling:.50` is `sampling:0.5`.
+    Other methods keep their names.
 
     Raises:
-        CotbalError: the goal is not mean, worst or tasks with a validation set.
+        CotbalError: the goal is not mean, worst or tasks with a validation set, or the exponent of
+            temperature sampling is none.
     """
     method, _, goal = name.partition(":")
+    if method == SAMPLING and goal:
+        return f"{SAMPLING}:{exponent_of(goal):g}"
     if method != STEER:
         return name
     if goal in ("", MEAN, WORST):

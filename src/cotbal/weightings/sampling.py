@@ -59,4 +59,4 @@ def exponent_of(variant: str) -> float:
             f" (every record once) after the colon; found {variant!r}",
             "invalid-option",
         )
-    return exponent
+    return abs(exponent)  # 0 where it is written as -0

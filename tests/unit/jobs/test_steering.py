@@ -287,6 +287,9 @@ def test_methods_are_named_once(recipe_path: Path) -> None:
         "steer: count, ocr": "steer:ocr+count",
         "steer:chat": "steer:chat",
         "cotbal": "cotbal",
+        "sampling:.50": "sampling:0.5",
+        "sampling:-0": "sampling:0",
+        "sampling:1.0": "sampling:1",
     }.items():
         assert method_of(mixture, name) == expected
     with raises(CotbalError, "unknown-task", "'ocr'"):
