@@ -18,6 +18,7 @@ from cotbal.response.coordinates import doublings
 from cotbal.response.design import Design
 from cotbal.response.lever import RATIOS, Lever
 from cotbal.response.shapes import PerTask, TrialColumn, TrialScore, TrialTask
+from cotbal.scores.csv_lines import csv_lines
 
 WEIGHT, RATIO, SCORE, SEED = "weight:", "ratio:", "score:", "seed"
 FILE = "file"  # of the weights of a trial; for people, not read
@@ -283,7 +284,7 @@ def _numeric(table: _Table) -> list[str]:
 
 
 def _read_table(path: Path) -> _Table:
-    lines = _lines(path)
+    lines = csv_lines(path, "trials")
     if len(lines) < 2:
         raise ScoresError(
             f"{path}: expected a header with columns {SHAPE}, and one line per trial",
@@ -299,24 +300,12 @@ def _read_table(path: Path) -> _Table:
     for number, line in lines[1:]:
         if len(line) != len(columns):
             raise ScoresError(
-                f"{path}, line {number}: expected {len(columns)} cells; found {len(line)}"
+                f"{path}, line {number}: expected {len(columns)} cells, as in the header; found"
+                f" {len(line)}",
+                "wrong-length",
             )
         rows.append((number, dict(zip(columns, line, strict=True))))
     return _Table(path, columns, tuple(rows))
-
-
-def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """The lines with content, each with its number."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        lines = list(csv.reader(io.StringIO(text)))
-    except OSError as error:
-        raise ScoresError(
-            f"{path}: expected a CSV table of trials; found: {error.strerror}", "missing-file"
-        ) from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ScoresError(f"{path}: expected a CSV table in UTF-8; {error}") from None
-    return [(number, line) for number, line in enumerate(lines, 1) if "".join(line).strip()]
 
 
 def _number(cell: str, where: str) -> float:

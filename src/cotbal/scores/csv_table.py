@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cotbal.errors import ScoresError
+from cotbal.scores.csv_lines import csv_lines
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def read_table(path: Path, kind: Kind) -> CsvTable:
         ScoresError: no such file, an invalid header, a repeated name, a row of another length, or
             a cell that is neither a finite number nor an allowed gap.
     """
-    lines = _lines(path, kind)
+    lines = csv_lines(path, kind.content)
     if not lines:
         raise ScoresError(
             f"{path}: expected a header {kind.header}; found an empty file", "invalid-header"
@@ -62,10 +63,8 @@ def read_table(path: Path, kind: Kind) -> CsvTable:
     _, header = lines.pop(0)
     header = [cell.strip() for cell in header]
     if header[0] != kind.corner or len(header) < 2 or "" in header:
-        separator = next((sign for sign in ";\t|" if sign in header[0]), None)
-        hint = f"; separate columns by commas, not by {separator!r}" if separator else ""
         raise ScoresError(
-            f"{path}: expected a header {kind.header}; found {','.join(header)!r:.200}{hint}",
+            f"{path}: expected a header {kind.header}; found {','.join(header)!r:.200}",
             "invalid-header",
         )
     columns = _distinct(header[1:], path, re.sub("[<>]", "", kind.column))
@@ -74,28 +73,6 @@ def read_table(path: Path, kind: Kind) -> CsvTable:
     for i, (number, line) in enumerate(lines):
         values[i] = _numbers(line, columns, kind, f"{path}, line {number}")
     return CsvTable(rows, columns, values)
-
-
-def _lines(path: Path, kind: Kind) -> list[tuple[int, list[str]]]:
-    """Numbers and cells of the lines with content."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        lines = list(csv.reader(io.StringIO(text)))
-    except OSError as error:
-        raise ScoresError(
-            f"{path}: expected a CSV table of {kind.content}; found: {error.strerror}",
-            "missing-file",
-        ) from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ScoresError(
-            f"{path}: expected a CSV table of {kind.content} in UTF-8; {error}", "not-csv"
-        ) from None
-    with_content = []
-    for number, line in enumerate(lines, 1):
-        text = "".join(line)
-        if text.strip():
-            with_content.append((number, line))
-    return with_content
 
 
 def to_csv(kind: Kind, table: CsvTable) -> str:

@@ -77,7 +77,7 @@ def test_the_tables_of_olmix(tmp_path: Path) -> None:
         (HEADER + LINES.replace("0.52", "high"), "not-a-number", "line 3"),
         (HEADER + LINES.replace("0.52", ""), "missing-score", "line 3"),
         (HEADER + LINES.replace("0.52", "inf"), "not-a-number", "line 3"),
-        (HEADER + LINES + "1,1\n", "invalid-scores", "line 4"),
+        (HEADER + LINES + "1,1\n", "wrong-length", "line 4"),
         (HEADER, "missing-column", "trials.csv"),
         ("", "missing-column", "trials.csv"),
         ("weight:a,score:a\n1,1\n", "missing-column", "weight:a"),
@@ -111,5 +111,24 @@ def test_files_that_are_not_there_or_do_not_fit(tmp_path: Path) -> None:
 
 def test_text_that_is_not_utf_8(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"weight:a,\xff\n")
-    with raises(ScoresError, "invalid-scores", "t.csv"):
+    with raises(ScoresError, "not-csv", "t.csv"):
         read_trials(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(("separator", "point"), [(";", ","), (";", "."), ("\t", ".")])
+def test_tables_of_spreadsheets_are_the_same(tmp_path: Path, separator: str, point: str) -> None:
+    text = HEADER + LINES
+    exported = text.replace(",", separator).replace(".", point)
+    trials = read_trials(written(tmp_path, exported))
+    expected = read_trials(written(tmp_path, text, "commas.csv"))
+    assert (trials.tasks, trials.scored) == (expected.tasks, expected.scored)
+    assert trials.seeds == expected.seeds
+    assert trials.weights.tolist() == expected.weights.tolist()
+    assert trials.scores.tolist() == expected.scores.tolist()
+
+
+def test_a_decimal_comma_between_tabs_is_no_number(tmp_path: Path) -> None:
+    """It may separate thousands there."""
+    text = (HEADER + LINES).replace(",", "\t").replace(".", ",")
+    with raises(ScoresError, "not-a-number", "line 3", "'0,5'"):
+        read_trials(written(tmp_path, text))
