@@ -40,6 +40,7 @@ from cotbal.recipe.runs import Run, final_run
 from cotbal.response import Response, Trials, fit_response, read_prediction
 from cotbal.response.coordinates import weights_at
 from cotbal.response.lever import LEVERS, WEIGHTS
+from cotbal.response.prediction import mean_over_seeds
 from cotbal.scores.interval import Interval
 from steering_measures import (
     BASELINE,
@@ -51,7 +52,6 @@ from steering_measures import (
     headroom_sentence,
     levers,
     mean_change,
-    mean_interval,
     method_of,
     names_of,
     noise_of_mean,
@@ -362,7 +362,7 @@ def of_tasks(study: Study) -> str:
     rows = []
     for column, task in enumerate(study.finals.tasks):
         by_seed = [study.finals.changes(method)[:, column] for method in methods]
-        rows.append([task, *(percent(mean_interval(changes)) for changes in by_seed)])
+        rows.append([task, *(percent(mean_over_seeds(changes)) for changes in by_seed)])
     return table(["task", *methods], rows)
 
 

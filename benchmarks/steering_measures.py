@@ -36,8 +36,7 @@ from cotbal.response import (
     read_trials,
 )
 from cotbal.response.coordinates import doublings
-from cotbal.response.prediction import Outcome
-from cotbal.response.student import t_quantile
+from cotbal.response.prediction import Outcome, mean_over_seeds
 from cotbal.scores.interval import Interval
 
 BASELINE, MEAN = "ew", "mean"
@@ -160,15 +159,6 @@ def method_of(goal: str) -> str:
     return f"steer:{goal.replace(',', '+')}"
 
 
-def mean_interval(changes: Float[np.ndarray, " seed"]) -> Interval:
-    """Mean over seeds with its 95 % t interval; without bounds for a single seed."""
-    mean, count = float(changes.mean()), len(changes)
-    if count < 2:
-        return Interval(mean)
-    half = t_quantile(UPPER, count - 1) * float(changes.std(ddof=1)) / math.sqrt(count)
-    return Interval(mean, mean - half, mean + half)
-
-
 def outcomes(study: Study) -> Iterator[tuple[str, Outcome]]:
     """Goal and outcome of every task that has a prediction and test scores, for goals that were
     trained and whose weights are not equal.
@@ -219,11 +209,11 @@ def steered(study: Study, goal: str, method: str | None = None) -> Steered:
     changes = study.finals.changes(method or method_of(goal))
     counted = [tasks.index(name) for name in names_of(goal, fit_response(study.trials))]
     floors = {guard["task"]: guard["floor"] for guard in prediction["guards"]}
-    guarded = {task: mean_interval(changes[:, tasks.index(task)]) for task in floors}
+    guarded = {task: mean_over_seeds(changes[:, tasks.index(task)]) for task in floors}
     return Steered(
         goal=goal,
         predicted=prediction["gain"]["value"],
-        gain=mean_interval(changes[:, counted].mean(axis=1)),
+        gain=mean_over_seeds(changes[:, counted].mean(axis=1)),
         guarded=guarded,
         below=tuple(task for task in floors if guarded[task].value < floors[task]),
         violated=tuple(task for task in floors if guarded[task].high < floors[task]),
@@ -238,7 +228,7 @@ def names_of(goal: str, response: Response) -> list[str]:
 def mean_change(study: Study, method: str, names: Sequence[str]) -> Interval:
     """Change of the mean over these tasks, against equal weights."""
     columns = [study.finals.tasks.index(name) for name in names]
-    return mean_interval(study.finals.changes(method)[:, columns].mean(axis=1))
+    return mean_over_seeds(study.finals.changes(method)[:, columns].mean(axis=1))
 
 
 @dataclass(frozen=True)
@@ -379,8 +369,8 @@ def levers(weights: Trials, ratios: Trials) -> Levers:
     effects = [fit.effects[:, measurable] for fit in (first, second)]
     is_cross = [[unit != weights.scored[i] for i in measurable] for unit in weights.tasks]
     return Levers(
-        difference={task: mean_interval(pairs[:, i]) for i, task in enumerate(weights.scored)},
-        of_mean=mean_interval(pairs[:, columns].mean(axis=1)),
+        difference={task: mean_over_seeds(pairs[:, i]) for i, task in enumerate(weights.scored)},
+        of_mean=mean_over_seeds(pairs[:, columns].mean(axis=1)),
         own_effects={task: (first.slope(task, task), second.slope(task, task)) for task in both},
         correlation=_correlation(*(effect.ravel() for effect in effects)),
         cross_correlation=_correlation(*(effect[is_cross] for effect in effects)),

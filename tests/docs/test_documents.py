@@ -4,6 +4,7 @@ run, every snippet runs.
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -12,9 +13,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
+from cotbal.response import read_prediction
 from helpers.parsing import PAGES, ROOT, blocks, name_of, parsed, shown, text_of
 from helpers.pipeline_fakes import EXECUTOR, write_mixture
 from helpers.shell import script
@@ -34,8 +37,8 @@ full:chart,0.36,0.3,0.5
 WEIGHTS = '{"weights": {"group": 1.0}, "tasks": {"color": 0.7, "paint": 1}}'
 
 
-def run_shell(script: str, cwd: Path) -> None:
-    """A bash block as a reader runs it, with `cotbal` on the path."""
+def run_shell(script: str, cwd: Path) -> str:
+    """A bash block as a reader runs it, with `cotbal` on the path; what it prints."""
     program = cwd / "bin" / "cotbal"
     program.parent.mkdir(exist_ok=True)
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m cotbal "$@"\n')
@@ -51,6 +54,7 @@ def run_shell(script: str, cwd: Path) -> None:
         timeout=240,
     )
     assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
 
 
 def call(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,8 +184,13 @@ def test_the_page_on_weights_for_a_goal_runs(
 ) -> None:
     page = text_of("docs/steer.md")
     _, *from_a_table = blocks(page, "bash")
-    run_shell("\n".join(from_a_table), tmp_path)
+    test = [block.startswith("cotbal outcome") for block in from_a_table].index(True)
+    run_shell("\n".join(from_a_table[:test]), tmp_path)
     monkeypatch.chdir(tmp_path)
+    enter_scores(Path("steered/finals-ocr.csv"), Path("steered/prediction-ocr.json"))
+    printed = run_shell("\n".join(from_a_table[test:]), tmp_path)
+    (shown,) = [block for block in page.split("```") if block.startswith("\ntask ")]
+    assert shown.strip().splitlines() == [line.rstrip() for line in printed.splitlines()[:4]]
     planned = (tmp_path / "trials" / "trials.csv").read_text().splitlines()
     filled_in = (tmp_path / "trials.csv").read_text().splitlines()
     for empty, line in zip(planned[1:], filled_in[1:], strict=True):
@@ -189,9 +198,25 @@ def test_the_page_on_weights_for_a_goal_runs(
         assert [float(cell) for cell in line.split(",")[:4]] == pytest.approx(expected, abs=6e-4)
     verdict, python = blocks(page, "python")
     exec(verdict, {})
-    assert "[True, True]" in capsys.readouterr().out
+    assert "[True, True, True]" in capsys.readouterr().out
     exec(python, {})
     assert "'ocr': " in capsys.readouterr().out
+
+
+def enter_scores(table: Path, prediction: Path) -> None:
+    """Scores of final models: what was predicted, and noise of 0.3 %."""
+    predicted = read_prediction(prediction)["predictions"]
+    with table.open(newline="") as file:
+        models = list(csv.DictReader(file))
+    generator = np.random.default_rng(0)
+    for model in models:
+        for task, entry in predicted.items():
+            change = entry["value"] if model["file"] else 0.0
+            model[f"score:{task}"] = f"{0.5 * (1 + (change + generator.normal(0, 0.3)) / 100):.4f}"
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(models[0]))
+        writer.writeheader()
+        writer.writerows(models)
 
 
 def test_the_page_on_weights_for_a_goal_runs_from_a_recipe(

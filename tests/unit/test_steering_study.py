@@ -23,6 +23,7 @@ from cotbal.response import (
     two_level_design,
 )
 from cotbal.response.coordinates import doublings
+from cotbal.response.prediction import mean_over_seeds
 from helpers.parsing import text_of
 from helpers.scripts import BENCHMARKS, loaded
 
@@ -93,10 +94,10 @@ def test_changes_are_paired_by_seed() -> None:
 
 
 def test_the_interval_of_a_mean_is_that_of_student() -> None:
-    interval = measures.mean_interval(np.array([1.0, 2.0, 3.0]))
+    interval = mean_over_seeds(np.array([1.0, 2.0, 3.0]))
     assert interval.value == 2.0
     assert interval.high - 2.0 == pytest.approx(4.3027 / np.sqrt(3), rel=1e-4)
-    assert not measures.mean_interval(np.array([1.0])).has_bounds
+    assert not mean_over_seeds(np.array([1.0])).has_bounds
 
 
 def test_predictions_hold_where_the_model_is_true(study: measures.Study) -> None:
@@ -417,7 +418,7 @@ def test_the_page_of_results_has_the_published_gains_of_ratios() -> None:
     per_seed = [
         study.finals.changes(f"steer:{goal}")[:, study.finals.tasks.index(goal)] for goal in goals
     ]
-    average = measures.mean_interval(np.mean(per_seed, axis=0))
+    average = mean_over_seeds(np.mean(per_seed, axis=0))
     assert f"{average.value:+.1f} [{average.low:+.1f}, {average.high:+.1f}] | yes |" in page
     inside = [outcome.inside for _, outcome in measures.outcomes(study)]
     assert f"{sum(inside)} of {len(inside)} (.97)" in page
@@ -440,7 +441,7 @@ def test_the_page_of_results_has_the_means_where_one_data_set_dominates() -> Non
     assert all(means[method].low > 0 for method in ("sampling:0", "sampling:0.5", "steer:mean"))
     columns = [study.finals.tasks.index(name) for name in names]
     gaps = study.finals.changes("sampling:0.5") - study.finals.changes("steer:mean")
-    gap = measures.mean_interval(gaps[:, columns].mean(axis=1))
+    gap = mean_over_seeds(gaps[:, columns].mean(axis=1))
     assert f"{gap.value:.1f} points [{gap.low:.1f}, {gap.high:.1f}] above `steer`" in page
     assert (study.finals.changes("cotbal") == 0).all()
     inside = [outcome.inside for _, outcome in measures.outcomes(study)]

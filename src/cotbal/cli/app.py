@@ -40,6 +40,7 @@ COMMANDS = (
     "weights",
     "design",
     "steer",
+    "outcome",
     "overall",
     "agree",
     "status",

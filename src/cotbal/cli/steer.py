@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cotbal.response import Choice, Response
 
 NO_FLOOR = "none"
+FINALS = "Final models"  # the kind of file, as `steer_table` names it
 
 
 def steer(
@@ -94,6 +95,8 @@ def steer(
         print(f"{kind}: {path}")
     if run_directory is not None and out is None:
         _show_next(run_directory, steered.choice)
+    if FINALS in files:
+        _show_next_table(files)
 
 
 def floors_of(options: Sequence[str]) -> dict[str, float | None]:
@@ -164,6 +167,18 @@ def _show_next(run_directory: Path, choice: Choice) -> None:
     methods = f"ew,{method_for(choice.goal)}"
     command = f"cotbal compare {recipe} --methods {methods} --out {run_directory}"
     out.print(f"\nNext: train it beside equal weights: {escape(command)}", soft_wrap=True)
+
+
+def _show_next_table(files: Mapping[str, str]) -> None:
+    """How to test the prediction with one's own trainer."""
+    from cotbal.cli.console import out
+
+    prediction, finals = files["Prediction"], files[FINALS]
+    out.print(
+        f"\nNext: train the models of {escape(finals)}, all else alike, and enter their scores."
+        f" Then: cotbal outcome {escape(prediction)} {escape(finals)}",
+        soft_wrap=True,
+    )
 
 
 def _table(response: Response, choice: Choice) -> Table:

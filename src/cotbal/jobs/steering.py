@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cotbal.data.files import archive, locked, read_json, write_json, write_sealed
+from cotbal.data.files import archive, locked, read_json, write_json, write_sealed, write_text
 from cotbal.errors import CotbalError, RunError, near
 from cotbal.jobs.inputs import differences
 from cotbal.jobs.plan import Kind, Planned, Prepared, make_plan
@@ -32,6 +32,7 @@ from cotbal.response import (
 )
 from cotbal.response.choice import MEAN, WORST
 from cotbal.response.choose import FLOOR
+from cotbal.response.finals import finals_table
 from cotbal.response.lever import RATIOS
 from cotbal.response.prediction import is_same
 from cotbal.scores.weights_file import read_weights
@@ -39,6 +40,7 @@ from cotbal.weightings.sampling import SAMPLING, exponent_of
 from cotbal.weightings.steer import STEER, method_for
 
 OF_THE_TRIAL = ("weights", "run.seed", "run.ratios")  # what trials of one recipe differ in
+FINAL_SEEDS = 5  # of the table for final models
 Floors = Mapping[str, float | None]
 
 
@@ -66,11 +68,13 @@ def method_of(mixture: Mixture, name: str) -> str:
         CotbalError: the goal is not mean, worst or tasks with a validation set, or the exponent of
             temperature sampling is none.
     """
-    method, _, goal = name.partition(":")
-    if method == SAMPLING and goal:
-        return f"{SAMPLING}:{exponent_of(goal):g}"
-    if method != STEER:
-        return name
+    method, _, variant = name.partition(":")
+    if method == SAMPLING and variant:
+        return f"{SAMPLING}:{exponent_of(variant):g}"
+    return _steered_method(mixture, name, variant) if method == STEER else name
+
+
+def _steered_method(mixture: Mixture, name: str, goal: str) -> str:
     if goal in ("", MEAN, WORST):
         return f"{STEER}:{goal or MEAN}"
     scored = [task.name for task in mixture.scored]
@@ -254,14 +258,32 @@ def steer_table(
     out: Path | None = None,
 ) -> tuple[Steered, dict[str, str]]:
     """Choose weights for a goal from a table of trials of any trainer; with `out`, write them with
-    their prediction.
+    their prediction, and a table for the final models unless there is one.
 
     Raises:
         CotbalError: the table does not say what weights do, or the goal or a floor is not possible.
     """
-    response = fit_response(read_trials(trials))
+    table = read_trials(trials)
+    response = fit_response(table)
     steered = Steered(response, choose_weights(response, goal, floors, max_step))
-    return steered, {} if out is None else _write_choice(out, steered)
+    if out is None:
+        return steered, {}
+    files = _write_choice(out, steered)
+    if not steered.choice.keep_equal:
+        finals = out / f"finals-{_file_part(steered.choice.goal)}.csv"
+        if not finals.exists():  # it may hold scores
+            prediction = read_prediction(Path(files["Prediction"]))
+            file = Path(files["Weights"]).name
+            write_text(finals, finals_table(prediction, file, _new_seeds(table.seeds)))
+        files["Final models"] = str(finals)
+    return steered, files
+
+
+def _new_seeds(labels: Sequence[str]) -> list[str]:
+    """Training seeds after those of the trials."""
+    numbers = [int(label) for label in labels if label.isdecimal()]
+    first = max(numbers, default=-1) + 1
+    return [str(seed) for seed in range(first, first + FINAL_SEEDS)]
 
 
 def with_weights(prepared: Prepared) -> tuple[Prepared, dict[str, dict[str, float]]]:

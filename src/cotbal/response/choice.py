@@ -54,6 +54,7 @@ class Choice:
 
     Attributes:
         goal: `mean`, `worst` or task names separated by commas, in the order of the scores.
+        counted: the tasks of the goal: those it names, or whose mean or smallest change it is.
         weights: of every task, mean 1.
         best: predicted gain of the best guarded weights; if it does not count, all weights are 1.
         gain: predicted change of the goal with these weights, in % of the scores at equal weights;
@@ -74,6 +75,7 @@ class Choice:
     """
 
     goal: str
+    counted: tuple[str, ...]
     weights: Mapping[str, float]
     best: Promise
     gain: Interval
@@ -131,6 +133,7 @@ class Choice:
         return {
             "goal": self.goal,
             "sentence": self.sentence,
+            "counted": list(self.counted),
             "lever": self.lever.name,
             "weights": dict(self.weights),
             "keep_equal": self.keep_equal,

@@ -280,6 +280,9 @@ def _choice(problem: Problem, z: PerTask, promise: Promise) -> Choice:
     reasons = response.unmeasurable
     return Choice(
         goal=problem.goal,
+        counted=tuple(
+            task for task, share in zip(response.scored, problem.shares, strict=True) if share > 0
+        ),
         weights=dict(zip(response.tasks, weights, strict=True)),
         best=promise,
         gain=_gain(problem, z),

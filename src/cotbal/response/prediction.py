@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from cotbal.errors import CotbalError
 from cotbal.response.choice import Choice
@@ -30,14 +31,22 @@ class Outcome:
 
     Attributes:
         predicted: with the interval that holds the mean of this many seeds with 95 %.
-        observed: mean over the seeds.
-        seeds: number of seeds, each a pair of trainings.
+        changes: one per seed, each from a pair of trainings.
     """
 
     task: str
     predicted: Interval
-    observed: float
-    seeds: int
+    changes: tuple[float, ...]
+
+    @property
+    def observed(self) -> float:
+        """Mean over the seeds."""
+        return float(np.mean(self.changes))
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds."""
+        return len(self.changes)
 
     @property
     def inside(self) -> bool:
@@ -79,13 +88,19 @@ def freeze(response: Response, choice: Choice, now: datetime | None = None) -> d
         }
         for i, task in enumerate(response.scored)
     }
+    reference = {}
+    if response.reference is not None:
+        of_task = dict(zip(choice.weights, response.reference.tolist(), strict=True))
+        reference["reference"] = of_task  # sampling ratios that the weights multiply
     content = {
         "format": FORMAT,
         "date": (now or datetime.now(UTC)).isoformat(timespec="seconds"),
         "trials_sha256": response.source,
         "goal": choice.goal,
+        "counted": list(choice.counted),
         "lever": choice.lever.name,
         "weights": dict(choice.weights),
+        **reference,
         "keep_equal": choice.keep_equal,
         "gain": choice.gain.to_json(),
         "guards": [vars(guard) for guard in choice.guards],
@@ -190,12 +205,17 @@ def _outcome(task: str, predictions: Mapping[str, Any], changes: Sequence[float]
     variance = of_prediction + of_outcome
     half = t_quantile(UPPER, entry["freedom"]) * math.sqrt(variance)
     value = entry["value"]
-    return Outcome(
-        task,
-        Interval(value, value - half, value + half, TRAINING),
-        float(np.mean(changes)),
-        len(changes),
-    )
+    return Outcome(task, Interval(value, value - half, value + half, TRAINING), tuple(changes))
+
+
+def mean_over_seeds(changes: Sequence[float] | Float[np.ndarray, " seed"]) -> Interval:
+    """Mean with its 95 % t interval, which holds the noise of training; one seed has no bounds."""
+    mean, count = float(np.mean(changes)), len(changes)
+    if count < 2:
+        return Interval(mean, noise=TRAINING)
+    deviation = float(np.std(changes, ddof=1))
+    half = t_quantile(UPPER, count - 1) * deviation / math.sqrt(count)
+    return Interval(mean, mean - half, mean + half, TRAINING)
 
 
 def _digest(content: Mapping[str, Any]) -> str:
