@@ -105,8 +105,9 @@ def _sentences(frozen: Mapping[str, Any], outcomes: tuple[Outcome, ...]) -> list
         f"\n{inside} of {len(outcomes)} outcomes are inside the 95 % prediction intervals of"
         f" {frozen['date']}."
     ]
-    in_goal = [one for one in outcomes if one.task in frozen["counted"]]
-    if frozen["goal"] != WORST and len(in_goal) == len(frozen["counted"]):
+    counted = frozen.get("counted", ())
+    in_goal = [one for one in outcomes if one.task in counted]
+    if frozen["goal"] != WORST and in_goal and len(in_goal) == len(counted):
         changed = _bracketed(_mean_of(in_goal))
         predicted = frozen["gain"]["value"]
         what = "the mean over tasks" if frozen["goal"] == MEAN else frozen["goal"]

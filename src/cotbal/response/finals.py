@@ -53,7 +53,7 @@ def finals_table(prediction: Mapping[str, Any], file: str, seeds: Sequence[str])
     files = {EQUAL: "", CHOSEN: file}
     for seed in seeds:
         for kind, numbers in _numbers(prediction).items():
-            rounded = [round(number, 4) for number in numbers.tolist()]
+            rounded = [f"{number:.5g}" for number in numbers.tolist()]
             writer.writerow([files[kind], seed, *rounded, *("" for _ in scored)])
     return text.getvalue()
 

@@ -129,8 +129,8 @@ def test_there_is_no_outcome_of_equal_weights(tmp_path: Path, prediction: dict[s
 
 
 def test_ratios_multiply_those_that_the_trials_started_from(tmp_path: Path, trials: Trials) -> None:
-    """A mixture with shares of 1:2:1... is equal there; ratios of the table are in proportion."""
-    start = np.arange(1.0, len(trials.tasks) + 1)
+    """A mixture of 1:30:900 is equal there; small ratios keep their digits in the table."""
+    start = 30.0 ** np.arange(len(trials.tasks))
     sampled = Trials(
         tasks=trials.tasks,
         scored=trials.scored,
