@@ -427,6 +427,35 @@ def test_the_page_of_results_has_the_published_gains_of_ratios() -> None:
     )
 
 
+def test_the_page_of_results_has_the_gains_of_ratios_on_stamps() -> None:
+    """Real images and a pretrained model; four seeds."""
+    study = measures.read_study(BENCHMARKS / "results" / "data" / "steering_stamps_ratios")
+    page = text_of("docs/results.md")
+    goals = ("detail_caption", "general_vqa", "ocr_qa")
+    tasks = study.finals.tasks
+    named, guarded = [], []
+    for goal in goals:
+        row = measures.steered(study, goal)
+        gain = f"{row.gain.value:+.1f} [{row.gain.low:+.1f}, {row.gain.high:+.1f}]"
+        assert f"{goal} | {row.predicted:+.1f} | {gain} | |" in page
+        assert row.gain.low < 0 < row.gain.value
+        assert row.violated == ()
+        changes = study.finals.changes(f"steer:{goal}")
+        named.append(changes[:, tasks.index(goal)])
+        guarded += [changes[:, j] for j, task in enumerate(tasks) if task != goal]
+    average = mean_over_seeds(np.mean(named, axis=0))
+    assert average.low > 0
+    assert f"{average.value:+.1f} [{average.low:+.1f}, {average.high:+.1f}] | yes |" in page
+    lost = mean_over_seeds(np.mean(guarded, axis=0))
+    assert f"{lost.value:.1f} [{lost.low:.1f}, {lost.high:.1f}]" in page
+    outcomes = list(measures.outcomes(study))
+    assert [outcome.inside for _, outcome in outcomes] == [True] * 9
+    assert measures.agreement(outcomes)["correlation"] == pytest.approx(0.92, abs=5e-3)
+    assert study.predictions["mean"]["keep_equal"]
+    for goal in goals:
+        assert measures.mean_change(study, f"steer:{goal}", tasks).value < 0
+
+
 def test_the_page_of_results_has_the_means_where_one_data_set_dominates() -> None:
     """Final models of six seeds, against equal ratios; grounding could not be measured."""
     study = measures.read_study(BENCHMARKS / "results" / "data" / "steering_dominated_ratios")
