@@ -22,10 +22,7 @@ from helpers.ray_nodes import RayNodes
 
 # Executors that need a service of their own, and the fixture that starts it.
 SERVICES = {"ray": "ray_address", "slurm": "slurm_cluster"}
-MARKS = {
-    "ray": pytest.mark.needs("ray"),
-    "slurm": (pytest.mark.needs("slurm"), pytest.mark.extended),
-}
+MARKS = {name: (pytest.mark.needs(name), pytest.mark.extended) for name in SERVICES}
 EXECUTORS = [
     pytest.param(name, marks=MARKS.get(name, ())) for name in plugins.names("cotbal.jobs.executors")
 ]

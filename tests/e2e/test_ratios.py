@@ -17,6 +17,7 @@ from cotbal.data.batches.repeats import repeats
 from helpers.shell import LIMIT, cotbal, start
 from helpers.tiny_vlm import copy, mixture
 
+pytestmark = pytest.mark.extended
 RECORDS = 27  # of each of two tasks
 COUNTS = {"color": 40, "paint": 14}
 ONE_STEP = (
@@ -97,7 +98,6 @@ def test_ratios_train_as_records_repeated_by_hand(source: Path, tmp_path: Path) 
     assert json.loads((runs[0] / "outcome.json").read_text())["records"] == 2 * RECORDS
 
 
-@pytest.mark.extended
 def test_killed_or_on_two_ranks_it_ends_the_same(source: Path, tmp_path: Path) -> None:
     """Over epochs that show different rows, the last batch of which is not whole."""
     epochs = "optimization.epochs=3"

@@ -1,7 +1,8 @@
 """Which of several test processes (`pytest -n 2`) gets which tests, and in what order.
 
 A file stays in one process, so that its fixtures are made once; so do all tests of a service, which
-is started once. Files that take long start first, so that the processes end together.
+is started once, and the rules for source files, which are parsed once. Files that take long start
+first, so that the processes end together.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 RECORDED = Path(__file__).parents[1] / "durations.json"
 SERVICES = ("ray", "slurm")
+RULES = "tests/house/"
 
 
 class ByFile(LoadScopeScheduling):
@@ -25,8 +27,10 @@ class ByFile(LoadScopeScheduling):
 
 
 def scope(nodeid: str) -> str:
-    """The file or the service of a test."""
+    """The file or the service of a test, or RULES."""
     file, _, name = nodeid.partition("::")
+    if file.startswith(RULES):
+        return RULES
     for service in SERVICES:
         if file.endswith(f"/test_{service}.py") or f"[{service}" in name:
             return service

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from helpers.syntax import ROOT, nodes
+
 SOURCE = ROOT / "src"
 FOLDERS = ("tests", "benchmarks", "examples")
 FILES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
@@ -27,11 +28,6 @@ def names_of(module: str) -> frozenset[str]:
     if package.exists():
         return frozenset(bound(nodes(package))) | {entry.stem for entry in path.iterdir()}
     return frozenset(bound(nodes(file))) if file.exists() else frozenset()
-
-
-def nodes(path: Path) -> Nodes:
-    """Every node of a file."""
-    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
 
 
 def bound(of_file: Nodes) -> Iterator[str]:

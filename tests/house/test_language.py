@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from helpers.syntax import ROOT, nodes
+
 PAGES = ("README.md", "CONTRIBUTING.md", "AGENTS.md", "CHANGELOG.md")
 UNITS = "task|seed|run|method|token|step|probe|unit|record|device|rank|row|giver|receiver|node|GPU"
 CEILINGS = {
@@ -57,9 +58,9 @@ def test_words_of_the_private_dialect_become_fewer(pattern: str) -> None:
     assert count <= CEILINGS[pattern]
 
 
-def bound(tree: ast.Module) -> Iterator[tuple[int, str]]:
+def bound(path: Path) -> Iterator[tuple[int, str]]:
     """Every name that a file binds, with its line."""
-    for node in ast.walk(tree):
+    for node in nodes(path):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.lineno, node.id
         elif isinstance(node, ast.arg):
@@ -73,7 +74,7 @@ def vague(folder: str) -> list[str]:
     return [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in modules(folder)
-        for line, name in bound(ast.parse(path.read_text(encoding="utf-8")))
+        for line, name in bound(path)
         if name in NAMES
     ]
 

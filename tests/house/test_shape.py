@@ -5,13 +5,10 @@ from __future__ import annotations
 import ast
 import tokenize
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-SOURCE = ROOT / "src" / "cotbal"
-MODULES = sorted(SOURCE.rglob("*.py"))
-Function = ast.FunctionDef | ast.AsyncFunctionDef
+from helpers.syntax import MODULES, PACKAGE, ROOT, Function, functions, nodes
+
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 BRANCHES = (ast.If, ast.IfExp, ast.For, ast.While, ast.ExceptHandler, ast.Assert, ast.match_case)
 
@@ -22,22 +19,9 @@ MOST_ENTRIES = 16
 MANY_PARAMETERS = ("cli",)  # a command has one parameter per option
 
 
-@cache
-def nodes() -> dict[Path, tuple[ast.AST, ...]]:
-    """Every node of every module, read once for all rules."""
-    return {path: tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8")))) for path in MODULES}
-
-
-def functions() -> Iterator[tuple[Path, Function]]:
-    for path, of_module in nodes().items():
-        for node in of_module:
-            if isinstance(node, Function):
-                yield path, node
-
-
 def location(path: Path, node: ast.expr | Function) -> str:
     name = f" {node.name}" if isinstance(node, Function) else ""
-    return f"{path.relative_to(SOURCE)}:{node.lineno}{name}"
+    return f"{path.relative_to(PACKAGE)}:{node.lineno}{name}"
 
 
 def own_nodes(function: Function) -> Iterator[ast.AST]:
@@ -82,7 +66,7 @@ def test_functions_have_few_parameters() -> None:
     measured = {
         location(path, node): parameters(node)
         for path, node in functions()
-        if not path.relative_to(SOURCE).as_posix().startswith(MANY_PARAMETERS)
+        if not path.relative_to(PACKAGE).as_posix().startswith(MANY_PARAMETERS)
     }
     assert {name: count for name, count in measured.items() if count > MOST_PARAMETERS} == {}
 
@@ -91,8 +75,8 @@ def nested(kinds: tuple[type[ast.expr], ...]) -> list[str]:
     """Where an expression of these kinds is inside another."""
     return [
         location(path, node)
-        for path, of_module in nodes().items()
-        for node in of_module
+        for path in MODULES
+        for node in nodes(path)
         if isinstance(node, kinds) and inside(node, kinds)
     ]
 
@@ -107,7 +91,7 @@ def test_no_comprehension_inside_another() -> None:
 
 def test_lines_are_not_packed() -> None:
     lines = sum(len(code_lines(path)) for path in MODULES)
-    assert sum(map(len, nodes().values())) / lines <= MOST_NODES_PER_LINE
+    assert sum(len(nodes(path)) for path in MODULES) / lines <= MOST_NODES_PER_LINE
 
 
 def test_the_rules_look_at_something() -> None:
@@ -138,5 +122,5 @@ def test_no_line_is_kept_from_the_formatter() -> None:
 
 
 def test_the_top_has_few_entries() -> None:
-    entries = [p.name for p in SOURCE.iterdir() if not p.name.startswith(("_", "."))]
+    entries = [p.name for p in PACKAGE.iterdir() if not p.name.startswith(("_", "."))]
     assert len([name for name in entries if name != "py.typed"]) <= MOST_ENTRIES, entries

@@ -4,27 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-SOURCE = ROOT / "src" / "cotbal"
-MODULES = sorted(SOURCE.rglob("*.py"))
+from helpers.syntax import MODULES, ROOT, Function, functions, tree
+
 LONGEST_FILE, LONGEST_FUNCTION = 400, 45
-Function = ast.FunctionDef | ast.AsyncFunctionDef
-
-
-@cache
-def trees() -> dict[Path, ast.Module]:
-    """Every module, read once for all rules."""
-    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
-
-
-def functions() -> Iterator[tuple[Path, Function]]:
-    for path, tree in trees().items():
-        for node in ast.walk(tree):
-            if isinstance(node, Function):
-                yield path, node
 
 
 def statements(body: list[ast.stmt]) -> list[ast.stmt]:
@@ -57,7 +41,7 @@ def length(function: Function) -> int:
 
 def test_annotations_are_not_evaluated() -> None:
     """The first statement of a module is `from __future__ import annotations`."""
-    bodies = {path: statements(tree.body) for path, tree in trees().items()}
+    bodies = {path: statements(tree(path).body) for path in MODULES}
     evaluated = [path for path, body in bodies.items() if body and not is_future(body[0])]
     assert evaluated == []
 
@@ -69,16 +53,16 @@ def is_future(first: ast.stmt) -> bool:
 def test_whatever_is_public_has_a_docstring() -> None:
     bare = [
         location(path, node, node.name)
-        for path, tree in trees().items()
-        for node in public(tree.body)
+        for path in MODULES
+        for node in public(tree(path).body)
         if ast.get_docstring(node) is None
     ]
     assert bare == []
 
 
 def test_a_module_says_what_it_is_for() -> None:
-    bare = [path for path, tree in trees().items() if statements(tree.body)]
-    assert [path for path in bare if not ast.get_docstring(trees()[path])] == []
+    modules = [path for path in MODULES if statements(tree(path).body)]
+    assert [path for path in modules if not ast.get_docstring(tree(path))] == []
 
 
 def public(body: list[ast.stmt], inside_class: bool = False) -> Iterator[Function | ast.ClassDef]:

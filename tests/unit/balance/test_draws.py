@@ -90,7 +90,7 @@ def peak(work: object, *arguments: object, **more: object) -> int:
 
 
 @pytest.mark.parametrize(
-    ("tasks", "is_shrunk"), [pytest.param(200, False, marks=pytest.mark.extended), (100, True)]
+    ("tasks", "is_shrunk"), [pytest.param(200, False, marks=pytest.mark.extended), (70, True)]
 )
 def test_weights_of_many_tasks_take_no_matrix_per_resample(tasks: int, is_shrunk: bool) -> None:
     settings = Settings(bootstrap=100, shrink=is_shrunk)

@@ -13,13 +13,11 @@ from typing import Any
 
 import pytest
 
-from cotbal.errors import CotbalError, MissingDependency
 from cotbal.jobs.executors import Job, Outcome, Resources, ray
 from cotbal.recipe.schema import ResourcesSection
-from helpers.errors import raises
 from helpers.ray_nodes import ATTEMPTS, RayNodes
 
-pytestmark = pytest.mark.needs("ray")
+pytestmark = [pytest.mark.needs("ray"), pytest.mark.extended]
 ONE = ResourcesSection(gpus=0, retries=1)
 
 
@@ -34,7 +32,6 @@ def outcome(one: Job) -> Outcome:
     return result
 
 
-@pytest.mark.extended
 @pytest.mark.parametrize(
     ("whom", "how"),
     [("getpid", "was killed by signal SIGKILL"), ("getppid", "was lost: ")],
@@ -182,7 +179,6 @@ if not again.exists():
 """
 
 
-@pytest.mark.extended
 def test_one_run_on_two_nodes(
     connected_to_ray: RayNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,26 +196,6 @@ def test_one_run_on_two_nodes(
     ranks = [line.split()[1:] for line in lines if line.startswith("rank ")]
     assert sorted(rank[:2] for rank in ranks[-2:]) == [["0", "2"], ["1", "2"]]
     assert ranks[-2][2:] == ranks[-1][2:]
-
-
-def test_without_ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with raises(MissingDependency, "missing-dependency", "cotbal[ray]"):
-        list(ray.run([job(tmp_path, "a", "")], Resources()))
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "frog", "ray://127.0.0.1:10001"])
-def test_an_address_that_does_not_answer(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str
-) -> None:
-    import ray as library
-
-    monkeypatch.setattr(
-        library, "is_initialized", lambda: False
-    )  # as if the tests before had made no connection
-    monkeypatch.setattr(library, "shutdown", lambda: None)
-    with raises(CotbalError, "no-answer", address):
-        list(ray.run([job(tmp_path, "a", "")], Resources(address=address)))
 
 
 OWN_CLUSTER = """
@@ -245,7 +221,6 @@ print((dict(os.environ), signal.getsignal(signal.SIGTERM)) == before)
 """
 
 
-@pytest.mark.extended
 def test_without_an_address_it_makes_a_cluster_and_leaves_no_trace(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     for _ in range(ATTEMPTS):
