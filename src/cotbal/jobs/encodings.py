@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,8 @@ def encodings(prepared: Prepared) -> Encodings | None:
     if prepared.recipe.file.model is None:
         return None
     runs = prepared.plan.runs
-    uses = sum(_uses(prepared, planned) for planned in runs)
+    images = _Images(prepared)
+    uses = sum(images.uses(planned) for planned in runs)
     if not uses:
         return None
     frozen = [planned for planned in runs if _keeps(prepared, planned)]
@@ -64,15 +64,15 @@ def encodings(prepared: Prepared) -> Encodings | None:
     least = {kind: least_bytes(recipe) for kind, recipe in recipes.items()}
     kept: list[Planned] = []
     lost: list[int] = []  # bytes of the features of runs that keep none
-    for planned, count in zip(frozen, _image_counts(prepared, frozen), strict=True):
-        needed = count * least[planned.kind]
+    for planned in frozen:
+        needed = images.distinct([planned]) * least[planned.kind]
         if needed <= recipes[planned.kind].resources.feature_bytes:
             kept.append(planned)
         else:
             lost.append(needed)
-    used = sum(_uses(prepared, planned) for planned in kept)
-    saved = max(0, used - len(_names(prepared, kept)))
-    return Encodings(len(_names(prepared, runs)), uses, saved, _note(prepared) + _lost(lost))
+    used = sum(images.uses(planned) for planned in kept)
+    saved = max(0, used - images.distinct(kept))
+    return Encodings(images.distinct(runs), uses, saved, _note(prepared) + _lost(lost))
 
 
 def least_bytes(recipe: Recipe) -> int:
@@ -124,42 +124,48 @@ def _lost(needed: Sequence[int]) -> str:
     return f". Those of {runs} not: they take {max(needed) / 2**30:,.1f} GiB or more"
 
 
-def _uses(prepared: Prepared, planned: Planned) -> int:
-    total, inputs = 0.0, prepared.inputs
-    for task, split in sets_of(prepared.recipe, planned.run):
-        counts = inputs.opened[set_name(task, split)].image_counts()
-        passes = prepared.plan.epochs if split == TRAIN else 1
-        used = inputs.used(planned.run, task, split)
-        total += passes * int(counts[used].sum())
-    return round(total)
+# Task, split and portion: records that runs share. The portion of an evaluation set is "".
+_Part = tuple[str, str, str]
 
 
-def _image_counts(prepared: Prepared, runs: Sequence[Planned]) -> list[int]:
-    """Distinct images of every run."""
-    numbers = {name: number for number, name in enumerate(_names(prepared, runs))}
-    of_set: dict[tuple[str, str], np.ndarray] = {}  # of a file of records and a portion of it
-    counts = []
-    for run in (planned.run for planned in runs):
-        used = np.zeros(len(numbers), bool)
-        for task, split in sets_of(prepared.recipe, run):
-            key = set_name(task, split), run.portions[task] if split == TRAIN else ""
-            if key not in of_set:
-                records = prepared.inputs.opened[key[0]]
-                names = records.image_names(prepared.inputs.used(run, task, split))
-                of_set[key] = np.array([numbers[name] for name in names], int)
-            used[of_set[key]] = True
-        counts.append(int(used.sum()))
-    return counts
+class _Images:
+    """Images of the runs of a plan. Each part of the mixture is looked at once, however many runs
+    use it: T probes use the mini of a task.
+    """
 
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+        self.numbers: dict[str, int] = {}  # of images, by name
+        self.of_part: dict[_Part, tuple[float, np.ndarray]] = {}
 
-def _names(prepared: Prepared, runs: Sequence[Planned]) -> set[str]:
-    """The images that these runs use."""
-    inputs = prepared.inputs
-    chosen = defaultdict[str, list[np.ndarray]](list)
-    for run in (planned.run for planned in runs):
-        for task, split in sets_of(prepared.recipe, run):
-            chosen[set_name(task, split)].append(inputs.used(run, task, split))
-    names: set[str] = set()
-    for key, indices in chosen.items():
-        names.update(inputs.opened[key].image_names(np.concatenate(indices)))
-    return names
+    def uses(self, planned: Planned) -> int:
+        """How often a run trains on or is asked about an image."""
+        return round(sum(self._part(part)[0] for part in self._parts(planned)))
+
+    def distinct(self, runs: Sequence[Planned]) -> int:
+        """Number of images that these runs use."""
+        parts = {part for planned in runs for part in self._parts(planned)}
+        numbers = [self._part(part)[1] for part in parts]
+        is_used = np.zeros(len(self.numbers), bool)
+        for of_part in numbers:
+            is_used[of_part] = True
+        return int(is_used.sum())
+
+    def _parts(self, planned: Planned) -> Iterator[_Part]:
+        run = planned.run
+        for task, split in sets_of(self.prepared.recipe, run):
+            yield task, split, run.portions[task] if split == TRAIN else ""
+
+    def _part(self, part: _Part) -> tuple[float, np.ndarray]:
+        """Uses of images in a run, and the numbers of its images; shape [images]."""
+        if part not in self.of_part:
+            task, split, portion = part
+            key, inputs = set_name(task, split), self.prepared.inputs
+            records = inputs.opened[key]
+            indices = inputs.portions[task].of(portion) if portion else inputs.kept[key]
+            passes = self.prepared.plan.epochs if split == TRAIN else 1
+            names = records.image_names(indices)
+            numbers = [self.numbers.setdefault(name, len(self.numbers)) for name in names]
+            uses = passes * int(records.image_counts()[indices].sum())
+            self.of_part[part] = uses, np.array(numbers, int)
+        return self.of_part[part]

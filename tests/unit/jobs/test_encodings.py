@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from cotbal.data.files import read_jsonl
+from cotbal.data.reading.records import Records
 from cotbal.jobs import pipeline
 from cotbal.jobs.encodings import Encodings, encodings, least_bytes
 from cotbal.jobs.rundir import RunDir
@@ -44,6 +47,25 @@ def test_uses_are_those_of_all_runs_and_images_are_encoded_once(recipe_path: Pat
     assert (result.images, result.uses) == (IMAGES, probes + FINAL)
     assert result.saved == result.uses - IMAGES
     assert result.to_json()["saved"] == result.saved
+
+
+def test_what_runs_share_is_looked_at_once(
+    recipe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T + 1 probes use T minis: a file per run and task would be T^2 of them."""
+    looked: list[tuple[str, int]] = []
+    names = Records.image_names
+
+    def noted(self: Records, indices: np.ndarray | None = None) -> list[str]:
+        looked.append((self.digest, len(self if indices is None else indices)))
+        return names(self, indices)
+
+    plan = pipeline.plan(load_recipe(recipe_path), RunDir(recipe_path.parent / "run"), ("ew",))
+    monkeypatch.setattr(Records, "image_names", noted)
+    assert encodings(plan) is not None
+    assert len(looked) > len(TASKS)
+    most = max(Counter(looked).values())
+    assert most <= 2, "all records are the portions large and full"
 
 
 def test_epochs_count_for_training_alone(recipe_path: Path) -> None:
