@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,11 +17,10 @@ from cotbal.cli.options import AsJson, listed
 from cotbal.errors import CotbalError
 
 if TYPE_CHECKING:
-    from cotbal.jobs.steering import Steered
+    from cotbal.jobs.steering import ChoiceFiles, Steered
     from cotbal.response import Choice, Response
 
 NO_FLOOR = "none"
-FINALS = "Final models"  # the kind of file, as `steer_table` names it
 
 
 def steer(
@@ -78,6 +77,7 @@ def steer(
     names = listed(goal)
     wanted: str | Sequence[str] = names[0] if len(names) == 1 else names
     floors = floors_of(floor or ())
+    files: ChoiceFiles | None
     if run_directory is not None and trials is None:
         steered, files = steer_run(RunDir(run_directory), wanted, floors, max_step, out)
     elif trials is not None and run_directory is None:
@@ -86,17 +86,17 @@ def steer(
         raise CotbalError(
             "steer: expected a run directory or --trials TABLE, and not both", "conflicting-options"
         )
+    paths = files.by_title() if files else {}
     if as_json:
         content = {**steered.choice.to_json(), "response": steered.response.to_json()}
-        print(json.dumps({**content, "files": files}, indent=1, ensure_ascii=False))
+        print(json.dumps({**content, "files": paths}, indent=1, ensure_ascii=False))
         return
     _show(steered, run_directory)
-    for kind, path in files.items():
-        print(f"{kind}: {path}")
+    for title, path in paths.items():
+        print(f"{title}: {path}")
     if run_directory is not None and out is None:
         _show_next(run_directory, steered.choice)
-    if FINALS in files:
-        _show_next_table(files)
+    _show_next_table(files)
 
 
 def floors_of(options: Sequence[str]) -> dict[str, float | None]:
@@ -169,14 +169,16 @@ def _show_next(run_directory: Path, choice: Choice) -> None:
     out.print(f"\nNext: train it beside equal weights: {escape(command)}", soft_wrap=True)
 
 
-def _show_next_table(files: Mapping[str, str]) -> None:
-    """How to test the prediction with one's own trainer."""
+def _show_next_table(files: ChoiceFiles | None) -> None:
+    """How to test the prediction with one's own trainer, where a table for that was written."""
     from cotbal.cli.console import out
 
-    prediction, finals = files["Prediction"], files[FINALS]
+    if files is None or files.finals is None:
+        return
+    prediction, finals = escape(str(files.prediction)), escape(str(files.finals))
     out.print(
-        f"\nNext: train the models of {escape(finals)}, all else alike, and enter their scores."
-        f" Then: cotbal outcome {escape(prediction)} {escape(finals)}",
+        f"\nNext: train the models of {finals}, all else alike, and enter their scores."
+        f" Then: cotbal outcome {prediction} {finals}",
         soft_wrap=True,
     )
 

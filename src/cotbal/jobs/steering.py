@@ -153,10 +153,34 @@ def _need_one_recipe(root: RunDir) -> None:
             )
 
 
+@dataclass(frozen=True)
+class ChoiceFiles:
+    """What a choice was written to.
+
+    Attributes:
+        weights: `weights-<goal>.json`.
+        prediction: `prediction-<goal>.json`, which final models are held against.
+        finals: the table of final models of another trainer, to be filled in.
+    """
+
+    weights: Path
+    prediction: Path
+    finals: Path | None = None
+
+    def by_title(self) -> dict[str, str]:
+        """Title -> path of what there is, for users."""
+        paths = {
+            "Weights": self.weights,
+            "Prediction": self.prediction,
+            "Final models": self.finals,
+        }
+        return {title: str(path) for title, path in paths.items() if path is not None}
+
+
 def _write_choice(
     out: Path, steered: Steered, mixture: Mixture | None = None, may_replace: bool = False
-) -> dict[str, str]:
-    """Write `weights-<goal>.json` and the frozen `prediction-<goal>.json`; returns their paths.
+) -> ChoiceFiles:
+    """Write `weights-<goal>.json` and the frozen `prediction-<goal>.json`.
 
     Args:
         out: the directory.
@@ -183,7 +207,7 @@ def _write_choice(
     if mixture is None and (ratios := choice.ratios(response.reference)) is not None:
         written["ratios"] = ratios
     write_sealed(weights, written)
-    return {"Weights": str(weights), "Prediction": str(prediction)}
+    return ChoiceFiles(weights, prediction)
 
 
 def _settle(prediction: Path, weights: Path, content: Mapping[str, Any], may_replace: bool) -> None:
@@ -209,7 +233,7 @@ def steer(
     floors: Floors,
     max_step: float = 1.0,
     out: Path | None = None,
-) -> tuple[Steered, dict[str, str]]:
+) -> tuple[Steered, ChoiceFiles]:
     """Choose weights for a goal and write them with their prediction; see `choose`.
 
     Without `out` they are written into the run directory, where final trainings find them. There
@@ -222,7 +246,7 @@ def steer(
         return steered, _write_into(root, steered)
 
 
-def _write_into(root: RunDir, steered: Steered) -> dict[str, str]:
+def _write_into(root: RunDir, steered: Steered) -> ChoiceFiles:
     started = any(_is_started(home, root, steered.choice.goal) for home in (root, *root.seeds))
     return _write_choice(root.trial_table.parent, steered, _mixture_of(root), not started)
 
@@ -256,7 +280,7 @@ def steer_table(
     floors: Floors,
     max_step: float = 1.0,
     out: Path | None = None,
-) -> tuple[Steered, dict[str, str]]:
+) -> tuple[Steered, ChoiceFiles | None]:
     """Choose weights for a goal from a table of trials of any trainer; with `out`, write them with
     their prediction, and a table for the final models unless there is one.
 
@@ -267,15 +291,15 @@ def steer_table(
     response = fit_response(table)
     steered = Steered(response, choose_weights(response, goal, floors, max_step))
     if out is None:
-        return steered, {}
+        return steered, None
     files = _write_choice(out, steered)
     if not steered.choice.keep_equal:
         finals = out / f"finals-{_file_part(steered.choice.goal)}.csv"
         if not finals.exists():  # it may hold scores
-            prediction = read_prediction(Path(files["Prediction"]))
-            file = Path(files["Weights"]).name
-            write_text(finals, finals_table(prediction, file, _new_seeds(table.seeds)))
-        files["Final models"] = str(finals)
+            prediction = read_prediction(files.prediction)
+            seeds = _new_seeds(table.seeds)
+            write_text(finals, finals_table(prediction, files.weights.name, seeds))
+        files = replace(files, finals=finals)
     return steered, files
 
 

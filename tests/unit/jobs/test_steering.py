@@ -53,7 +53,7 @@ def test_a_goal_is_raised_and_written_with_its_frozen_prediction(recipe_path: Pa
     steered, files = steer(root, "ocr", {"*": None})
     assert raised(steered) == {"ocr"}
     weights, frozen = root.steered("ocr"), root.design.with_name("prediction-ocr.json")
-    assert set(files.values()) == {str(weights), str(frozen)}
+    assert (files.weights, files.prediction, files.finals) == (weights, frozen, None)
     assert read_weights(weights) == steered.choice.weights
     assert read_task_weights(weights) == {**steered.choice.weights, "chat": 1.0}
     prediction = read_prediction(frozen)
@@ -211,7 +211,7 @@ def test_a_group_is_a_goal_and_has_a_floor(recipe_path: Path) -> None:
     steered, files = steer(root, "reading", {"*": None})
     assert steered.choice.goal == "ocr,count"
     assert raised(steered) == {"reading"}
-    tasks = read_task_weights(files["Weights"])
+    tasks = read_task_weights(files.weights)
     assert tasks["ocr"] == tasks["count"] > 1
     recipe = load_recipe(recipe_path, GROUPED)
     assert method_of(recipe.mixture, "steer:reading") == "steer:ocr+count"
@@ -317,6 +317,6 @@ def test_a_task_without_training_data_is_guarded(recipe_path: Path) -> None:
     assert root.trial(UNTRAINED_TRIAL).done
     steered, files = steer(root, "ocr", GUARDED)
     assert "known" in {guard.task for guard in steered.choice.guards}
-    assert "known" not in read_task_weights(files["Weights"])
+    assert "known" not in read_task_weights(files.weights)
     (table,) = prediction_tables(root.root)
     assert "known" in {row[0] for row in table.rows}
