@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +63,23 @@ class Inputs:
     truncated: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def sizes(self) -> dict[str, Mapping[str, int]]:
         """Number of training records of every task and named portion."""
         return {task: portioned.sizes for task, portioned in self.portions.items()}
 
-    @property
+    @cached_property
     def evaluation(self) -> dict[str, int]:
         """`set_name` -> number of evaluation records."""
         return {key: len(indices) for key, indices in self.kept.items()}
+
+    @cached_property
+    def options(self) -> dict[str, int]:
+        """`set_name` -> number of options of all evaluation records."""
+        return {
+            key: int(self.opened[key].option_counts()[indices].sum())
+            for key, indices in self.kept.items()
+        }
 
     def used(self, run: Run, task: str, split: str) -> np.ndarray:
         """Indices of the records of a file that a run trains on or answers."""
@@ -255,10 +264,11 @@ def identity(
 def sets_of(recipe: Recipe, run: Run) -> list[tuple[str, str]]:
     """Task and split of every file of records that a run reads."""
     sets = []
+    validation, test = set(run.validation), set(run.test)
     for name in run.tasks:
         splits = {TRAIN} if name in run.portions else set()
-        splits |= {"validation"} if name in run.validation else set()
-        splits |= set(recipe.mixture[name].test) if name in run.test else set()
+        splits |= {"validation"} if name in validation else set()
+        splits |= set(recipe.mixture[name].test) if name in test else set()
         sets += [(name, split) for split in sorted(splits)]
     return sets
 

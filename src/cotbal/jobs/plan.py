@@ -286,13 +286,11 @@ def _answers(recipe: Recipe, run: Run, inputs: Inputs) -> int:
 
 
 def _options(recipe: Recipe, run: Run, inputs: Inputs) -> int:
-    total = 0
-    for task, split in sets_of(recipe, run):
-        if split != TRAIN and recipe.mixture[task].choose:
-            name = set_name(task, split)
-            counts = inputs.opened[name].option_counts()
-            total += int(counts[inputs.kept[name]].sum())
-    return total
+    return sum(
+        inputs.options[set_name(task, split)]
+        for task, split in sets_of(recipe, run)
+        if split != TRAIN and recipe.mixture[task].choose
+    )
 
 
 def _seconds(paths: RunPaths) -> float | None:

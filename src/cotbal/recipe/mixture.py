@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -83,7 +84,11 @@ class Mixture:
     tasks: tuple[Task, ...]
 
     def __getitem__(self, name: str) -> Task:
-        return next(task for task in self.tasks if task.name == name)
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Task]:
+        return {task.name: task for task in self.tasks}
 
     @property
     def trained(self) -> tuple[Task, ...]:
