@@ -12,7 +12,7 @@ from cotbal.data.batches.collate import Row
 from cotbal.data.batches.processors import load_processor
 from cotbal.data.batches.questions import collator_for
 from cotbal.data.batches.row_lengths import RowLengths
-from cotbal.data.files import default_cache
+from cotbal.data.files import as_written, default_cache
 from cotbal.data.reading.record import Record
 from cotbal.data.reading.records import open_records
 from cotbal.data.sampling import kept_records
@@ -78,10 +78,16 @@ def evaluation_sets(recipe: Recipe, run: Run) -> list[EvaluationSet]:
     return sets
 
 
-def recipe_of(job: Mapping[str, Any]) -> Recipe:
-    """The recipe of a job file; probes may have settings of their own."""
-    recipe = load_recipe(RunDir(Path(job["root"])).recipe)
-    return recipe.for_probes if job["kind"] == "probe" else recipe
+def recipe_and_run(job: Any, path: Path) -> tuple[Recipe, Run]:
+    """What a job file is about; probes may have settings of their own.
+
+    Raises:
+        RunError: the content of the file has another form.
+    """
+    with as_written(path):
+        root, kind, run = RunDir(Path(job["root"])), job["kind"], Run.from_json(job["run"])
+    recipe = load_recipe(root.recipe)
+    return (recipe.for_probes if kind == "probe" else recipe), run
 
 
 def answering_checkpoint(recipe: Recipe, run: Run, paths: RunPaths) -> str:

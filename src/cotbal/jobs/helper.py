@@ -20,13 +20,12 @@ from cotbal.jobs.evaluation_sets import (
     evaluation_sets,
     known_answers,
     questions,
-    recipe_of,
+    recipe_and_run,
 )
 from cotbal.jobs.kept_answers import KeptAnswers
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.shares import HelperShares, digest
 from cotbal.jobs.unchanged import need_unchanged
-from cotbal.recipe.runs import Run
 from cotbal.training import evaluation
 from cotbal.training.features.images import image_features
 from cotbal.training.ranks import ALONE
@@ -41,8 +40,8 @@ def main(arguments: Sequence[str]) -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     file = Path(arguments[0])
     job, paths = read_json(file), RunPaths(file.parent)
+    recipe, run = recipe_and_run(job, paths.job)
     root = RunDir(Path(job["root"]))
-    recipe, run = recipe_of(job), Run(**job["run"])
     try:
         offer = read_json(paths.queue)
         sets = [s for s in evaluation_sets(recipe, run) if s.name in offer["sets"]]

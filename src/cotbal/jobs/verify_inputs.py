@@ -49,7 +49,7 @@ class InputsCheck:
     ) -> Iterator[Difference]:
         try:
             with as_written(paths.job):
-                kind, run, weights = job["kind"], Run(**job["run"]), job["weights"]
+                kind, run, weights = job["kind"], Run.from_json(job["run"]), job["weights"]
                 written = dict(job["identity"])
                 weights = None if weights is None else dict(weights)
         except RunError:  # a difference of the run

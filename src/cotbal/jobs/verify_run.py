@@ -178,7 +178,7 @@ class RunCheck:
         tasks = {task.name: task for task in self.recipe.mixture.tasks} if self.recipe else {}
         try:
             with as_written(self.paths.job):
-                run = Run(**job["run"])
+                run = Run.from_json(job["run"])
                 keys = [set_name(name, "validation") for name in run.validation]
                 for name in run.test:
                     splits = tasks[name].test if name in tasks else ()

@@ -40,7 +40,7 @@ from cotbal.jobs.evaluation_sets import (
     evaluation_sets,
     known_answers,
     questions,
-    recipe_of,
+    recipe_and_run,
 )
 from cotbal.jobs.inputs import identity_digest
 from cotbal.jobs.kept_answers import KeptAnswers, Key
@@ -51,7 +51,6 @@ from cotbal.jobs.shares import OfferedShares, write_offer
 from cotbal.jobs.unchanged import Used, need_unchanged
 from cotbal.recipe.mixture import TRAIN
 from cotbal.recipe.ratios import allotted
-from cotbal.recipe.runs import Run
 from cotbal.training import evaluation
 from cotbal.training import train as training
 from cotbal.training.features.images import ImageFeatures, image_features
@@ -120,8 +119,8 @@ class _Execution:
         self, job: dict[str, Any], paths: RunPaths, ranks: Ranks, stop: Callable[[], bool]
     ) -> None:
         self.job, self.paths, self.ranks, self.stop = job, paths, ranks, stop
+        self.recipe, self.run = recipe_and_run(job, paths.job)
         self.root = RunDir(Path(job["root"]))
-        self.recipe, self.run = recipe_of(job), Run(**job["run"])
         self.progress = Progress(paths.progress, ranks)
         self.share = TRAINING_SHARE if self.run.portions else 0.0
 

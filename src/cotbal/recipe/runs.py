@@ -71,6 +71,18 @@ class Run:
         }
         return {**fields, **mappings}
 
+    @classmethod
+    def from_json(cls, content: Any) -> Run:
+        """The run that `to_json` wrote.
+
+        Raises:
+            TypeError, ValueError: the content has another form.
+        """
+        from pydantic import TypeAdapter  # commands that read no job file do without
+
+        # A dataclass rejects names that it lacks, pydantic values of other types.
+        return TypeAdapter(cls).validate_python(vars(cls(**content)))
+
 
 def sampled_by(
     ratios: Mapping[str, float] | None, sampling: Mapping[str, float] | None

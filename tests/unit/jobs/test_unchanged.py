@@ -15,7 +15,7 @@ from PIL import Image
 
 from cotbal.data.files import archive, read_json, read_jsonl, write_sealed, write_sealed_rows
 from cotbal.errors import RunError
-from cotbal.jobs import worker
+from cotbal.jobs import helper, worker
 from cotbal.jobs.inputs import identity_digest
 from cotbal.training.ranks import Stopped
 from cotbal.training.run_paths import RunPaths
@@ -96,6 +96,30 @@ def test_a_worker_does_not_begin_with_what_has_changed(
     finally:
         shutil.rmtree(planned)
         shutil.copytree(backup, planned)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("run",), None),
+        (("run",), {"name": "ew"}),
+        (("run", "seed"), "frog"),
+        (("run", "portions"), ["color"]),
+        (("run", "of_a_later_version"), 1),
+        (("root",), 1),
+    ],
+)
+def test_a_worker_names_a_job_file_of_another_form(
+    planned: Path, tmp_path: Path, keys: tuple[str, ...], value: object
+) -> None:
+    """One that is sealed: another version wrote it."""
+    run = shutil.copytree(planned / "run" / "final" / "ew", tmp_path / "ew")
+    job = read_json(run / "job.json")
+    (job if len(keys) == 1 else job[keys[0]])[keys[-1]] = value
+    write_sealed(run / "job.json", job)
+    for process in (worker, helper):
+        with raises(RunError, "broken-file", "job.json"):
+            process.main([str(run / "job.json")])
 
 
 def test_partial_checkpoints_are_marked_with_the_identity_of_the_job(
