@@ -56,6 +56,11 @@ def test_an_interval_excludes_what_lies_on_one_side(
     assert Interval(1.0, *bounds).excludes(1.0) is excludes
 
 
+def test_what_rounds_to_zero_has_no_sign() -> None:
+    assert str(Interval(-0.0001, -0.5, -0.0002)) == "0.000 [-0.500, 0.000]"
+    assert str(Interval(-0.0001)) == "0.000"
+
+
 def test_without_bounds_nothing_is_excluded() -> None:
     bare = Interval(3.0)
     assert not bare.has_bounds

@@ -48,8 +48,8 @@ def show_agreement(agreement: Agreement) -> None:
     table = console.table("unit", "second - first", interval_name(agreement.differences), "")
     for unit, gap in zip(agreement.units, agreement.differences, strict=True):
         verdict = gap.verdict() if gap.differs() else ""
-        interval = f"{gap.low:+.3f} to {gap.high:+.3f}"
-        table.add_row(escape(unit), f"{gap.value:+.3f}", interval, verdict)
+        interval = f"{gap.low:+z.3f} to {gap.high:+z.3f}"
+        table.add_row(escape(unit), f"{gap.value:+z.3f}", interval, verdict)
     console.show(table)
     console.out.print(
         f"rank correlation {with_interval(agreement.correlation, 2)}, largest difference"

@@ -81,14 +81,14 @@ def _show(frozen: Mapping[str, Any], verdict: Verdict, floors: Mapping[str, floa
     for one in verdict.outcomes:
         observed = mean_over_seeds(one.changes)
         floor = floors.get(one.task)
-        predicted = f"{one.predicted.low:+.1f} to {one.predicted.high:+.1f}"
+        predicted = f"{one.predicted.low:+z.1f} to {one.predicted.high:+z.1f}"
         table.add_row(
             escape(one.task),
-            f"{one.predicted.value:+.1f}",
+            f"{one.predicted.value:+z.1f}",
             predicted,
             _bracketed(observed),
             "yes" if one.inside else "no",
-            "-" if floor is None else f"{floor:+.1f}",
+            "-" if floor is None else f"{floor:+z.1f}",
             _kept(observed, floor) or "-",
         )
     console.show(table)
@@ -111,7 +111,7 @@ def _sentences(frozen: Mapping[str, Any], outcomes: tuple[Outcome, ...]) -> list
         changed = _bracketed(_mean_of(in_goal))
         predicted = frozen["gain"]["value"]
         what = "the mean over tasks" if frozen["goal"] == MEAN else frozen["goal"]
-        sentences.append(f"Goal ({what}): {changed} %, predicted {predicted:+.1f} %.")
+        sentences.append(f"Goal ({what}): {changed} %, predicted {predicted:+z.1f} %.")
     return sentences
 
 
@@ -134,8 +134,10 @@ def _held(seeds: int) -> str:
 
 
 def _bracketed(interval: Interval) -> str:
-    value = f"{interval.value:+.1f}"
-    return f"{value} [{interval.low:+.1f}, {interval.high:+.1f}]" if interval.has_bounds else value
+    value = f"{interval.value:+z.1f}"
+    if not interval.has_bounds:
+        return value
+    return f"{value} [{interval.low:+z.1f}, {interval.high:+z.1f}]"
 
 
 def _kept(observed: Interval, floor: float | None) -> str | None:

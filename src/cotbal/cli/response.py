@@ -103,8 +103,8 @@ def show_response(measured: Response, root: RunDir) -> None:
         change, interval, remark = "-", "-", f"no {lever.one} of its own"
         if task in measured.unit_of_task:
             slope = measured.slope(measured.unit_of_task[task], task)
-            change = f"{slope.value:+.1f}"
-            interval = f"{slope.low:+.1f} to {slope.high:+.1f}"
+            change = f"{slope.value:+z.1f}"
+            interval = f"{slope.low:+z.1f} to {slope.high:+z.1f}"
             remark = significance(slope.excludes(0), "0")
         if task in measured.unmeasurable:
             remark = "not measurable"
@@ -137,6 +137,6 @@ def _show_forgetting(measured: Response, root: RunDir) -> None:
             change = 100 * (level / before[task] - 1)
             console.out.print(
                 f"{escape(task)}: {before[task]:.4f} before training, {level:.4f} in trials with"
-                f" equal {measured.lever.several} ({change:+.1f} %)",
+                f" equal {measured.lever.several} ({change:+z.1f} %)",
                 soft_wrap=True,
             )

@@ -202,13 +202,13 @@ def _table(response: Response, choice: Choice) -> Table:
         effect = change = interval = floor = bound = "-"
         if task in response.scored:
             expected = choice.changes[task]
-            change = f"{expected.value:+.1f}"
-            interval = f"{expected.low:+.1f} to {expected.high:+.1f}"
+            change = f"{expected.value:+z.1f}"
+            interval = f"{expected.low:+z.1f} to {expected.high:+z.1f}"
         if task in response.scored and task in response.unit_of_task:
             own_effect = response.effect(response.unit_of_task[task], task)
-            effect = f"{own_effect.value:+.1f} [{own_effect.low:+.1f}, {own_effect.high:+.1f}]"
+            effect = f"{own_effect.value:+z.1f} [{own_effect.low:+z.1f}, {own_effect.high:+z.1f}]"
         if task in guards:
-            floor = f"{guards[task].floor:+.1f}"
-            bound = f"{guards[task].bound:+.1f}"
+            floor = f"{guards[task].floor:+z.1f}"
+            bound = f"{guards[task].bound:+z.1f}"
         table.add_row(escape(task), weight, effect, change, interval, floor, bound)
     return table

@@ -107,8 +107,8 @@ class Choice:
             )
         gain = self.gain
         return (
-            f"These {lever} change {self._goal_words} by {gain.value:+.1f} %"
-            f" [{gain.low:+.1f}, {gain.high:+.1f}]."
+            f"These {lever} change {self._goal_words} by {gain.value:+z.1f} %"
+            f" [{gain.low:+z.1f}, {gain.high:+z.1f}]."
         )
 
     @property

@@ -42,10 +42,10 @@ class Interval:
     noise: tuple[Noise, ...] = ALL_NOISE
 
     def __str__(self) -> str:
-        value = f"{self.value:.3f}"
+        value = f"{self.value:z.3f}"
         if not self.has_bounds:
             return value
-        return f"{value} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{value} [{self.low:z.3f}, {self.high:z.3f}]"
 
     @property
     def has_bounds(self) -> bool:
