@@ -336,6 +336,8 @@ def test_records_left_out_are_counted(recipe_path: Path) -> None:
     inputs = open_inputs(read)
     assert inputs.sizes["ocr"]["full"] == 64 - 11
     assert inputs.evaluation["ocr.validation"] == 80 - 13
+    assert inputs.evaluation is inputs.evaluation, "every run of a plan asks for all counts"
+    assert inputs.sizes is inputs.sizes
     assert any(f"{len(inputs.dropped)} records" in line for line in warnings(read, inputs))
 
 
