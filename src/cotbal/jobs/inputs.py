@@ -352,7 +352,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         for key in _changed(before, now)
     ]
     # Rows are shuffled from the order of the tasks on, so another order is another training.
-    first, second = (list(identity.get("run.portions") or ()) for identity in (before, now))
+    first, second = map(_order, (before, now))
     if first != second and sorted(first) == sorted(second):
         lines.append(f"order of the tasks: was {_short(first)}, is {_short(second)}")
     return lines
@@ -361,8 +361,14 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def identity_digest(identity: Mapping[str, Any]) -> str:
     """The same text for all identities without `differences`."""
     entries = {key: value for key, value in identity.items() if not key.endswith(".image_bytes")}
-    order = list(identity.get("run.portions") or ())
-    return hashlib.sha256(json.dumps([entries, order], sort_keys=True).encode()).hexdigest()
+    text = json.dumps([entries, _order(identity)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _order(identity: Mapping[str, Any]) -> list[str]:
+    """The trained tasks, in their order; empty for an entry of another form, which differs."""
+    portions = identity.get("run.portions")
+    return list(portions) if isinstance(portions, Mapping) else []
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -226,6 +226,14 @@ def test_an_instruction_is_not_mistaken_for_a_split_of_that_name(recipe_path: Pa
     ]
 
 
+@pytest.mark.parametrize("portions", [0.5, ["vqa", 1], "vqa", None])
+def test_an_identity_of_another_form_differs(recipe_path: Path, portions: object) -> None:
+    before = of(recipe_path)
+    (line,) = differences({**before, "run.portions": portions}, before)
+    assert line.startswith(f"run.portions: was {portions!r}, is ")
+    identity_digest({**before, "run.portions": portions})
+
+
 def test_another_order_of_the_tasks_is_another_training(recipe_path: Path) -> None:
     """Their rows would be shuffled from another order on, so a training that was interrupted must
     not continue with it.
