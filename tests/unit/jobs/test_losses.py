@@ -72,6 +72,7 @@ OTHER = (
     {"epoch": 0.5, "task_losses": {"ocr": 1.0}},
     {"epoch": 0.5, "task_losses": {"ocr": 1.0}, "task_tokens": {"ocr": 0}},
     {"epoch": 10**400},
+    {"epoch": -1e308},
     {"epoch": 0.5, "weights": 3},
 )
 
