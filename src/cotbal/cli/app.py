@@ -197,26 +197,43 @@ def main() -> None:
 def _run() -> None:
     try:
         app()
-    except CotbalError as error:
-        print(f"cotbal: {error}", file=sys.stderr)
-        if isinstance(error, RunsFailed):
-            print(f"Resume with: {_command()}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        if error.errno not in _OF_THE_DISK and not isinstance(error, shutil.Error):
-            raise
-        print(f"cotbal: {_disk_error(error)}", file=sys.stderr)
-        sys.exit(2)
-    except MemoryError:
-        text = "expected more memory; the system gave no more. Free some, then rerun the command"
-        print(f"cotbal: {text} to resume: {_command()}", file=sys.stderr)
-        sys.exit(2)
     except _Stopped as stopped:
         print(
             f"\nStopped; finished runs and checkpoints are kept. Resume with: {_command()}",
             file=sys.stderr,
         )
         sys.exit(stopped.exit_code)
+    except Exception as error:
+        message = _message(error)
+        if message is None:
+            raise
+        print(f"cotbal: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _message(error: Exception) -> str | None:
+    """What a user can do about it; None for a bug of ours."""
+    if isinstance(error, RunsFailed):
+        return f"{error}\nResume with: {_command()}"
+    if isinstance(error, CotbalError):
+        return str(error)
+    if _is_exhaustion(error):
+        return (
+            "expected more memory, processes or threads; the system gave no more. Free some, then"
+            f" rerun the command to resume: {_command()}"
+        )
+    if isinstance(error, shutil.Error):
+        return _disk_error(error)
+    if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+        return _disk_error(error)
+    return None
+
+
+def _is_exhaustion(error: Exception) -> bool:
+    """Whether the system has no more memory, or the user no more processes or threads."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOMEM, errno.EAGAIN)
+    return isinstance(error, MemoryError) or "can't start new thread" in str(error)
 
 
 def _disk_error(error: OSError) -> str:

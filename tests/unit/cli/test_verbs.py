@@ -264,11 +264,21 @@ def test_a_full_disk_leaves_no_half_file(
     assert cotbal("weights", "--scores", table, "--out", "report").code == 0
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("can't start new thread"),
+        BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),  # of a fork
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+    ids=repr,
+)
 def test_too_little_memory_is_one_message(
-    cotbal: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cotbal: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def full(_: int) -> None:
-        raise MemoryError
+        raise error
 
     table = tmp_path / "scores.csv"
     table.write_text(SCORES)
