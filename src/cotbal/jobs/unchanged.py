@@ -47,7 +47,7 @@ def need_unchanged(
         RunError: something has changed since the run was planned.
     """
     now = settings_of(recipe, run, job["weights"])
-    now["model.checkpoint"] = checkpoint_now(job, recipe)
+    now["model.checkpoint"] = checkpoint_now(job["identity"], job.get("checkpoint_stat"), recipe)
     for one in used:
         now |= content_of(one.key, one.records, one.indices, images)
     opened = {one.key for one in used}
@@ -71,9 +71,15 @@ def _is_of(key: str, sets: set[str]) -> bool:
     return name in sets or name.rpartition(".")[0] in sets
 
 
-def checkpoint_now(job: Mapping[str, Any], recipe: Recipe) -> str:
-    """Digest of the base checkpoint; its bytes are read only if a size or time has changed."""
-    checkpoint = recipe.checkpoint
-    if job.get("checkpoint_stat") == checkpoint_stat(checkpoint):
-        return str(job["identity"]["model.checkpoint"])
-    return checkpoint_digest(checkpoint)
+def checkpoint_now(planned: Mapping[str, Any], stat: Any, recipe: Recipe) -> str:
+    """Digest of the base checkpoint; its bytes are read only if a size or time has changed.
+
+    Args:
+        planned: the identity of a run.
+        stat: the sizes and times that its command saw.
+        recipe: names the checkpoint.
+    """
+    digest = planned.get("model.checkpoint")
+    if digest is not None and stat == checkpoint_stat(recipe.checkpoint):
+        return str(digest)
+    return checkpoint_digest(recipe.checkpoint)

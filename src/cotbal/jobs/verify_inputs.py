@@ -55,7 +55,7 @@ class InputsCheck:
         except RunError:  # a difference of the run
             return
         recipe = self.recipe.for_probes if kind == "probe" else self.recipe
-        checkpoint = checkpoint_now(job, recipe)
+        checkpoint = checkpoint_now(written, job.get("checkpoint_stat"), recipe)
         try:
             now = identity(recipe, run, inputs, checkpoint, weights, self.images)
         except KeyError as error:

@@ -247,6 +247,14 @@ def test_a_job_whose_run_has_another_form_is_named(root: RunDir, field: str) -> 
     assert named(verify(root, step), root) == ["final/ew/job.json"]
 
 
+def test_a_job_whose_identity_lacks_its_checkpoint_is_named(root: RunDir) -> None:
+    job = root.probe("mini").job
+    content = read_json(job)
+    del content["identity"]["model.checkpoint"]
+    write_sealed(job, content)
+    assert named(verify(root, step), root) == ["probes/mini/job.json"]
+
+
 def test_weights_with_a_digest_that_the_scores_contradict(root: RunDir) -> None:
     content = read_json(root.balance)
     content["difficulty"][0] += 1e-6
