@@ -64,6 +64,8 @@ def _line(row: Any) -> dict[str, Any]:
         values += line.get(key, {}).values()
     if not all(isinstance(value, int | float) and abs(value) <= LARGEST for value in values):
         raise ValueError(f"expected numbers up to {LARGEST:g}")
+    if "epoch" not in line and any(key in line for key in BY_TASK):
+        raise ValueError("expected the epoch of a step")
     tokens = line.get("task_tokens", {})
     if not all(tokens[task] > 0 for task in line.get("task_losses", {})):
         raise ValueError("expected a loss over tokens")

@@ -74,6 +74,7 @@ OTHER = (
     {"epoch": 10**400},
     {"epoch": -1e308},
     {"epoch": 0.5, "weights": 3},
+    {"weights": {"ocr": 1.0}},
 )
 
 
