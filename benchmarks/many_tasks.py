@@ -163,7 +163,7 @@ def results(figures: dict[str, dict[str, list[float]]], tasks: int) -> str:
         "| tasks-records | " + " | ".join(f"`{command}`" for command in COMMANDS) + " |",
         "|---|" + "---|" * len(COMMANDS),
     ]
-    for name, step in figures.items():
+    for name, step in sorted(figures.items(), key=lambda pair: int(pair[0].split("-")[1])):
         cells = [f"{seconds:,.0f} s, {mebibytes:,.0f} MiB" for seconds, mebibytes in step.values()]
         rows.append(f"| {name} | " + " | ".join(cells) + " |")
     rows += ["", "Seconds of processor time and peak memory; `again` finds its own cache."]
