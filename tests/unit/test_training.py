@@ -337,6 +337,25 @@ def test_a_stopped_training_saves_first(recipe_file: Path, tmp_path: Path, whole
     same_model(whole("cotbal")[0], cut)
 
 
+def test_a_training_that_resumes_at_its_end_saves_the_same_files(
+    recipe_file: Path, tmp_path: Path, whole: Whole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk was full when the model was saved. The second time the tokenizer pads no batch."""
+
+    def full(*_: object) -> None:
+        raise OSError("no room")
+
+    recipe = load_recipe(recipe_file)
+    with monkeypatch.context() as disk:
+        disk.setattr(vlm, "save_merged", full)
+        with pytest.raises(OSError, match="no room"):
+            train(recipe, "cotbal", tmp_path)
+    train(recipe, "cotbal", tmp_path)
+    uncut = whole("cotbal")[0] / "checkpoint"
+    for file in sorted(uncut.iterdir()):
+        assert (tmp_path / "checkpoint" / file.name).read_bytes() == file.read_bytes(), file
+
+
 def test_a_diverged_training_fails_with_its_step_and_leaves_no_model(
     recipe_file: Path, tmp_path: Path
 ) -> None:

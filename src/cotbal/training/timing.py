@@ -58,7 +58,7 @@ def time_steps(recipe: Recipe, run: Run, rows: Mixed, log: Log, timed: Timed) ->
         log: observes the training; nothing else of it is written.
     """
     set_seed(run.seed)
-    trainer, _ = build_trainer(recipe, run, rows, None, log)
+    trainer = build_trainer(recipe, run, rows, None, log)
     clock = _Clock(timed.untimed + timed.steps, trainer)
     trainer.add_callback(clock)
     trainer.train()

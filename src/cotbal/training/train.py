@@ -19,6 +19,7 @@ from cotbal.data.batches.grouping import GroupedByLength
 from cotbal.data.batches.loading import steady
 from cotbal.data.batches.order import FILLER, Mixed, Shuffled
 from cotbal.data.batches.packing import packed
+from cotbal.data.batches.processors import load_processor
 from cotbal.data.batches.questions import collator_for
 from cotbal.data.files import append_jsonl, read_jsonl, write_jsonl
 from cotbal.errors import RunError
@@ -117,18 +118,20 @@ def train(
     last = last_complete(paths.partial, session.identity) if ranks.main else None
     resume = ranks.agreed(last)
     log = Log(paths, session, resume)
-    trainer, processor = build_trainer(recipe, run, rows, weights, log)
+    # Use leaves its padding in a tokenizer. A training that resumes at its end would lack it.
+    unused = load_processor(recipe.checkpoint, recipe.model.remote_code)
+    trainer = build_trainer(recipe, run, rows, weights, log)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if log.stopped:
         raise Stopped
-    _save(trainer, processor, recipe, paths, ranks)
+    _save(trainer, unused, recipe, paths, ranks)
     return _summary(trainer, round(len(rows) * recipe.file.optimization.epochs), log.lines)
 
 
 def build_trainer(
     recipe: Recipe, run: Run, rows: Mixed, weights: Mapping[str, float] | None, log: Log
-) -> tuple[TaskWeightedTrainer, Any]:
-    """A trainer of the recipe's model on these rows, and the model's processor.
+) -> TaskWeightedTrainer:
+    """A trainer of the recipe's model on these rows.
 
     Args:
         log: observes the training; it holds ranks, trackers and features of images.
@@ -171,7 +174,7 @@ def build_trainer(
         log.session.features.attach(prepared, training=True, sharded=sharded)
     trainer.add_callback(log)  # behind the check, so that nothing is written before it
     trainer.remove_callback(PrinterCallback)  # our log writes the same figures as JSON
-    return trainer, processor
+    return trainer
 
 
 def _load(recipe: Recipe) -> tuple[Any, Any]:
