@@ -27,6 +27,7 @@ from cotbal.response.shapes import Features, PerTask, TrialTask
 from cotbal.response.student import t_quantile
 
 MOST_TASKS = 40
+MOST_RUNS = 10_000  # each trains a model
 EQUAL_RUNS = 2  # trials with equal weights
 POWER = 0.8  # probability to find an effect of the smallest detectable size
 Signs = Int[np.ndarray, "*trial task"]
@@ -168,10 +169,11 @@ def two_level_design(
             f"expected 2 to {MOST_TASKS} different tasks; found {count}", "invalid-design"
         )
     chosen = 2 * smallest_order(count + 1) if runs is None else runs
-    if chosen % 2 or chosen < EQUAL_RUNS + 2 or not step > 0 or not seeds:
+    fits = EQUAL_RUNS + 2 <= chosen <= MOST_RUNS
+    if chosen % 2 or not fits or not step > 0 or not seeds:
         raise CotbalError(
-            f"expected an even number of at least {EQUAL_RUNS + 2} runs, a positive step and a"
-            f" seed; found {chosen} runs, step {step:g}, {len(seeds)} seeds",
+            f"expected an even number of {EQUAL_RUNS + 2} to {MOST_RUNS:,} runs, a positive step"
+            f" and a seed; found {chosen} runs, step {step:g}, {len(seeds)} seeds",
             "invalid-design",
         )
     signs, of_trial = [], []

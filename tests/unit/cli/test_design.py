@@ -104,6 +104,8 @@ def test_filled_tables_are_not_overwritten(cotbal: Command, tmp_path: Path) -> N
         (("a", "b", "--guard", "a"), "repeated-name"),
         (("a", " "), "invalid-name"),
         (("a", "b", "--runs", "7"), "invalid-design"),
+        (("a", "b", "--runs", "8" * 30), "invalid-design"),
+        (("a", "b", "--runs", "10002"), "invalid-design"),
         (("a", "b", "--step", "nan"), "invalid-design"),
         (("a", "b", "--seeds", "0,x"), "invalid-option"),
         (("a", "b", "--lever", "speed"), "invalid-option"),

@@ -21,6 +21,7 @@ from cotbal.data.reading.image_files import opened
 from cotbal.errors import DataError
 
 _CHUNK = 256
+_FEW = 64  # images that are looked at one by one
 _LARGE = 2**23  # pixels from which `cotbal check` decodes one image at a time
 _ORIENTATION = 0x0112  # tag of EXIF; from 5 on, width and height are exchanged
 _large = Lock()
@@ -150,7 +151,8 @@ def problems_of_images(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(names), _CHUNK):
             chunk = names[start : start + _CHUNK]
-            errors = pool.map(lambda name: _error_of(resolve(root, name), decode, within), chunk)
+            work = pool.map if len(names) > _FEW else map  # threads need memory
+            errors = work(lambda name: _error_of(resolve(root, name), decode, within), chunk)
             pairs = zip(chunk, errors, strict=True)
             problems.update((name, error) for name, error in pairs if error is not None)
             progress(start + len(chunk))
