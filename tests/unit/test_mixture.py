@@ -42,7 +42,7 @@ def test_unit_of() -> None:
 
 def test_by_name() -> None:
     assert MIXTURE["ocr"].name == "ocr"
-    with pytest.raises(StopIteration):
+    with pytest.raises(KeyError):
         MIXTURE["none"]
 
 
