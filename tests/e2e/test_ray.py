@@ -136,7 +136,7 @@ def test_a_job_that_loses_the_head_reports_it_and_resumes_with_another(
     root = tmp_path / "disturbed"
     arguments = (*common, "--out", root, "--on", "ray", "--address")
     with RayNodes() as lost:
-        impatient = {**os.environ, "RAY_gcs_rpc_server_reconnect_timeout_s": "20"}
+        impatient = {**os.environ, "RAY_gcs_rpc_server_reconnect_timeout_s": "30"}
         driver = subprocess.Popen(
             command(*arguments, lost.address), stderr=subprocess.PIPE, env=impatient, text=True
         )

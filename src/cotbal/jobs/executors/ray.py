@@ -43,9 +43,10 @@ PATIENCE = {  # on a busy machine
     "RAY_agent_register_timeout_ms": "120000",
 }
 ANSWER_SECONDS = 10.0
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 1.0
 RECONNECT = "RAY_gcs_rpc_server_reconnect_timeout_s"  # Ray's own variable
 FAREWELL_SECONDS = 5.0  # for tasks, where the head is lost and their nodes may be
+ENDING_SECONDS = 20.0  # to notice that the head is lost, end tasks and shut down, on a busy machine
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -94,6 +95,7 @@ def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
                 submitted.remove(ended)
                 verdict = ended.attempts.verdict(code)
                 if verdict == "retry":
+                    time.sleep(LOOK_SECONDS)  # what took the task may be about to take the head
                     waiting.appendleft(ended.attempts)
                     continue
                 done = verdict == "done"
@@ -246,10 +248,10 @@ class _Cluster:
         return one, *self._end(ended[0], one)
 
     def _need_head(self) -> None:
-        """Return when the head answers. Ray waits for it too, and ends this process after twice as
-        long.
+        """Return when the head answers. Ray waits for it too, and after longer ends this
+        process.
         """
-        patience = float(os.environ.get(RECONNECT, "60")) / 2
+        patience = max(0.0, float(os.environ.get(RECONNECT, "60")) - ENDING_SECONDS)
         deadline = time.monotonic() + patience
         while not _answers(self.head):
             if time.monotonic() > deadline:
