@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cotbal.data.files import archive, read_json, write_sealed
+from cotbal.data.threads import in_threads
 from cotbal.errors import RunError
 
 COMPLETE = "complete"  # marks a partial checkpoint that was written to its end
@@ -74,10 +74,8 @@ def _digests(checkpoint: Path) -> dict[str, str]:
         for path in checkpoint.rglob("*")
         if path.is_file() and path.name != COMPLETE
     )
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return dict(
-            zip(names, pool.map(lambda name: _digest(checkpoint / name), names), strict=True)
-        )
+    digests = in_threads(lambda name: _digest(checkpoint / name), names, os.cpu_count())
+    return dict(zip(names, digests, strict=True))
 
 
 def _digest(path: Path) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from cotbal.data.reading.images import resolve
+from cotbal.data.threads import in_threads
 
 _ENDS = 4096  # bytes at either end of a file that are compared before its whole content
 _CHUNK = 4096  # files between two reports of progress
@@ -91,12 +91,11 @@ def _keys(
     progress: Progress,
 ) -> dict[int, Hashable]:
     keys: dict[int, Hashable] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(indices), _CHUNK):
-            progress(start, len(indices))
-            chunk = indices[start : start + _CHUNK]
-            contents = pool.map(read, [paths[i] for i in chunk])
-            keys.update(zip(chunk, contents, strict=True))
+    for start in range(0, len(indices), _CHUNK):
+        progress(start, len(indices))
+        chunk = indices[start : start + _CHUNK]
+        contents = in_threads(read, [paths[i] for i in chunk], os.cpu_count())
+        keys.update(zip(chunk, contents, strict=True))
     return keys
 
 

@@ -11,7 +11,6 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +19,7 @@ import numpy as np
 
 from cotbal.data.files import temporary
 from cotbal.data.reading.records import Records
+from cotbal.data.threads import in_threads
 from cotbal.errors import RunError
 
 _EDGE = 4096  # bytes at either end
@@ -184,8 +184,7 @@ def _of_all(paths: Sequence[str], function: Callable[[str], _T]) -> list[_T]:
         return [function(path) for path in paths[start : start + _CHUNK]]
 
     starts = range(0, len(paths), _CHUNK)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return [*chain.from_iterable(pool.map(chunk, starts))]
+    return [*chain.from_iterable(in_threads(chunk, starts, _THREADS))]
 
 
 def _edges(path: str) -> bytes:

@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
@@ -18,10 +17,10 @@ from PIL import Image, ImageOps
 
 from cotbal.data.files import default_cache, image_cache
 from cotbal.data.reading.image_files import opened
+from cotbal.data.threads import in_threads
 from cotbal.errors import DataError
 
 _CHUNK = 256
-_FEW = 64  # images that are looked at one by one
 _LARGE = 2**23  # pixels from which `cotbal check` decodes one image at a time
 _ORIENTATION = 0x0112  # tag of EXIF; from 5 on, width and height are exchanged
 _large = Lock()
@@ -148,14 +147,13 @@ def problems_of_images(
         within: folders that images must be in; None allows any.
     """
     problems: dict[str, DataError] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(names), _CHUNK):
-            chunk = names[start : start + _CHUNK]
-            work = pool.map if len(names) > _FEW else map  # threads need memory
-            errors = work(lambda name: _error_of(resolve(root, name), decode, within), chunk)
-            pairs = zip(chunk, errors, strict=True)
-            problems.update((name, error) for name, error in pairs if error is not None)
-            progress(start + len(chunk))
+    for start in range(0, len(names), _CHUNK):
+        chunk = names[start : start + _CHUNK]
+        paths = [resolve(root, name) for name in chunk]
+        errors = in_threads(lambda path: _error_of(path, decode, within), paths, os.cpu_count())
+        pairs = zip(chunk, errors, strict=True)
+        problems.update((name, error) for name, error in pairs if error is not None)
+        progress(start + len(chunk))
     sound = [name for name in names if name not in problems] if rejected else []
     for start in range(0, len(sound), _CHUNK):
         reasons = rejected(sound[start : start + _CHUNK]) if rejected else {}
