@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -372,6 +373,45 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
             int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         )
     assert peaks[1] < 1.15 * peaks[0]
+
+
+def resident(mapped: Path) -> int:
+    """Bytes of a memory-mapped file that this process holds in memory."""
+    total, counts = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if line.split()[0].endswith(":"):
+            total += 1024 * int(line.split()[1]) if counts and line.startswith("Rss:") else 0
+        else:
+            counts = line.endswith(str(mapped))
+    return total
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        list,
+        lambda records: list(records.ids()),
+        Records.image_names,
+        Records.answers,
+        Records.image_counts,
+        Records.option_counts,
+        Records.has_embedded_images,
+        lambda records: records.containing("never"),
+    ],
+    ids=["all", "ids", "images", "answers", "image counts", "options", "embedded", "containing"],
+)
+def test_what_was_read_does_not_stay_in_memory(
+    tmp_path: Path, read: Callable[[Records], object]
+) -> None:
+    names = [f"{number:0200}" for number in range(6000)]
+    rows = [llava(name, image=f"{name}.png") for name in names]
+    records = open_records(write(tmp_path / "a.jsonl", rows), tmp_path / "cache")
+    (kept,) = (tmp_path / "cache").glob("*.arrow")
+    assert kept.stat().st_size > 2 * 2**20
+    read(records)
+    assert resident(kept) < 2**18
+    assert records[0].id == names[0]
+    assert resident(kept)  # it was this file that was measured
 
 
 def test_reading_one_record_does_not_depend_on_how_many_there_are(tmp_path: Path) -> None:

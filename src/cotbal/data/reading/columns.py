@@ -1,18 +1,13 @@
-"""Columns of Arrow as arrays of numbers, and back.
+"""Numbers as columns of Arrow.
 
-pyarrow's `to_numpy` and `pa.array` import pandas wherever it is installed, which takes longer than
-to plan.
+pyarrow's `pa.array` imports pandas wherever it is installed, which takes longer than to plan; so
+does its `to_numpy`, in place of which `np.from_dlpack` reads a column.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-
-
-def to_numpy(column: pa.ChunkedArray) -> np.ndarray:
-    """The numbers of a column without nulls."""
-    return np.from_dlpack(column.combine_chunks())
 
 
 def to_arrow(indices: np.ndarray) -> pa.Array:

@@ -13,7 +13,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, compress, islice
 from pathlib import Path
@@ -24,13 +24,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cotbal.data.files import image_cache, is_own, owner, remove_leftovers, temporary
-from cotbal.data.reading.columns import to_arrow, to_numpy
+from cotbal.data.reading.columns import to_arrow
 from cotbal.data.reading.conversations import normalise
 from cotbal.data.reading.formats import DAMAGED, read_rows
 from cotbal.data.reading.image_files import opened
 from cotbal.data.reading.record import Problem, Record, Role, Turn, first_lines
-from cotbal.data.reading.sealed_files import content_of, is_sealed, seal
+from cotbal.data.reading.sealed_files import Content, is_sealed, seal
 from cotbal.data.reading.source import need_same_source, source_digest
+from cotbal.data.reading.whole_files import problems_of_whole
 from cotbal.errors import DataError
 
 # Raise it with every change of the schema or of the rules of normalisation.
@@ -68,7 +69,8 @@ class Records(Sequence[Record]):
     """
 
     def __init__(self, source: Path, digest: str, arrow: Path, cache: Path) -> None:
-        table = pa.ipc.open_file(pa.BufferReader(content_of(arrow))).read_all()
+        self._content = Content(arrow)
+        table = pa.ipc.open_file(pa.BufferReader(self._content.buffer)).read_all()
         self.source = source
         self.digest = digest
         self._columns = {name: table.column(name) for name in _SCHEMA.names}
@@ -131,25 +133,27 @@ class Records(Sequence[Record]):
 
     def answers(self) -> np.ndarray:
         """Number of assistant turns of every record, `[record]`."""
-        turns = pc.subtract(
-            pc.list_value_length(self._columns["texts"]), self._columns["system"].cast(pa.int32())
-        )
-        return to_numpy(turns) // 2
+        counts = self._computed("texts", pc.list_value_length)
+        return (counts - self._computed("system", lambda column: column.cast(pa.int32()))) // 2
 
     def image_counts(self) -> np.ndarray:
         """Number of images of every record, `[record]`."""
-        return to_numpy(pc.list_value_length(self._columns["images"]))
+        return self._computed("images", pc.list_value_length)
 
     def option_counts(self) -> np.ndarray:
         """Number of options of every record, `[record]`."""
-        counts = pc.list_value_length(self._columns["options"])
-        return to_numpy(pc.fill_null(counts, 0))
+        return self._computed(
+            "options", lambda column: pc.fill_null(pc.list_value_length(column), 0)
+        )
 
     def has_embedded_images(self) -> bool:
         """Whether the embedded images are in the cache; `open_image` looks at their content."""
-        names = pc.list_flatten(self._columns["images"])
-        embedded = names.filter(pc.starts_with(names, _EMBEDDED))
-        return all(self._is_whole(name.as_py()) for name in embedded)
+        for chunk in self._chunks("images"):
+            names = pc.list_flatten(chunk)
+            embedded = names.filter(pc.starts_with(names, _EMBEDDED))
+            if not all(map(self._is_whole, embedded.to_pylist())):
+                return False
+        return True
 
     def containing(self, pattern: str) -> np.ndarray:
         """Indices of the records with a turn or reference in which a regular expression (RE2)
@@ -158,7 +162,7 @@ class Records(Sequence[Record]):
         places: list[np.ndarray] = []
         for name in ("texts", "references"):
             start = 0
-            for chunk in self._columns[name].chunks:
+            for chunk in self._chunks(name):
                 hit = pc.match_substring_regex(pc.list_flatten(chunk), pattern)
                 places.append(start + np.from_dlpack(pc.list_parent_indices(chunk).filter(hit)))
                 start += len(chunk)
@@ -166,7 +170,20 @@ class Records(Sequence[Record]):
 
     def _batches(self, columns: list[Any]) -> Iterator[Iterator[tuple[Any, ...]]]:
         for start in range(0, len(columns[0]), _ROWS):
-            yield zip(*(column.slice(start, _ROWS).to_pylist() for column in columns), strict=True)
+            batch = [column.slice(start, _ROWS).to_pylist() for column in columns]
+            self._content.release()
+            yield zip(*batch, strict=True)
+
+    def _chunks(self, name: str) -> Iterator[pa.Array]:
+        """A column by batches, of which one at a time is in memory."""
+        for chunk in self._columns[name].chunks:
+            yield chunk
+            self._content.release()
+
+    def _computed(self, name: str, function: Callable[[pa.Array], pa.Array]) -> np.ndarray:
+        """The numbers that a function without nulls gives for a column, `[record]`."""
+        numbers = [np.from_dlpack(function(chunk)) for chunk in self._chunks(name)]
+        return np.concatenate(numbers) if numbers else np.zeros(0, np.int32)
 
     def _record(self, values: Sequence[Any]) -> Record:
         identity, task, images, system, texts, silent, references, number, details = values[:9]
@@ -258,7 +275,7 @@ def sound_records(
         need_same_source(path, digest)
         seal(arrow, kept.name)
         records = Records(path, digest, arrow, cache)
-        problems += [*_repeated_ids(records), *_nothing_learnt(records)]
+        problems += problems_of_whole(records)
         if not problems:
             _sync(arrow)
             os.replace(arrow, kept)
@@ -360,36 +377,3 @@ def _keep_image(content: bytes, cache: Path) -> str:
         _sync(part)
         os.replace(part, target)
     return f"{_EMBEDDED}{len(content)}:{name}"
-
-
-def _nothing_learnt(records: Records) -> Iterator[Problem]:
-    """An error of a file whose every answer is marked to carry no loss."""
-    if len(records) and not any(record.learnt for record in records):
-        yield Problem(
-            records.source,
-            0,
-            "expected at least one answer that carries loss; all are marked, such as loss: false",
-            "nothing-trained",
-        )
-
-
-def _repeated_ids(records: Records) -> Iterator[Problem]:
-    """An error for every id that was there before, found by sorted hashes: eight bytes per record
-    instead of its text.
-    """
-    hashes = np.fromiter(map(hash, records.ids()), np.int64, len(records))
-    order = np.argsort(hashes, kind="stable")
-    ordered = hashes[order]
-    suspects = np.flatnonzero(ordered[1:] == ordered[:-1])
-    pairs = np.concatenate([order[suspects], order[suspects + 1]])
-    first: dict[str, int] = {}
-    for index in np.unique(pairs):
-        record = records[index]
-        if record.id in first:
-            yield Problem(
-                records.source,
-                record.number,
-                f"id {record.id!r} is already the id of record {first[record.id]}",
-                "repeated-id",
-            )
-        first.setdefault(record.id, record.number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,10 +26,26 @@ def is_sealed(path: Path) -> bool:
     return digest == end
 
 
-def content_of(path: Path) -> pa.Buffer:
-    """The content of a sealed file, memory-mapped."""
-    whole = pa.memory_map(str(path)).read_buffer()
-    return whole.slice(0, max(0, whole.size - _SIZE))
+class Content:
+    """The content of a sealed file, memory-mapped.
+
+    Attributes:
+        buffer: without the digest.
+
+    Raises:
+        OSError: the system gives no more memory.
+        ValueError: the file is empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.buffer = pa.py_buffer(self._mapped).slice(0, max(0, len(self._mapped) - _SIZE))
+
+    def release(self) -> None:
+        """Give back the memory of the pages that were read; they are read again when needed."""
+        if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+            self._mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _digest(path: Path, name: str, size: int) -> tuple[bytes, bytes]:
