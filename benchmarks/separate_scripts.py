@@ -1,8 +1,10 @@
 """What one writes without cotbal: a script that trains with the stock Trainer, and a script that
-answers by `generate` in batches. `one_probe.py` measures them.
+answers by `generate` in batches. `one_probe.py` measures them, and asks a third one how close the
+first tokens are in which two answers differ.
 
     python benchmarks/separate_scripts.py train SETTINGS.json
     python benchmarks/separate_scripts.py answer SETTINGS.json
+    python benchmarks/separate_scripts.py gaps SETTINGS.json
 
 Rows are JSON lines with `messages`, as chat templates read them, and `images`, the paths of their
 images. Rows of the training are in the order in which they are shown.
@@ -126,6 +128,29 @@ def answer(settings: dict[str, Any]) -> None:
     Path(settings["answers"]).write_text(json.dumps(answers))
 
 
+@torch.inference_mode()
+def gaps(settings: dict[str, Any]) -> None:
+    """Write, for each pair of answers to a question, by how much the model prefers one of the first
+    tokens in which they differ: logits in float64, relative to the largest one.
+    """
+    processor = AutoProcessor.from_pretrained(settings["checkpoint"])
+    model = AutoModelForImageTextToText.from_pretrained(
+        settings["checkpoint"], dtype=torch.float64
+    ).eval()
+    batches, end = Batches(processor), processor.tokenizer.eos_token_id
+    relative = []
+    for row, answers in settings["pairs"]:
+        text = batches.text(row["messages"][:-1], asks=True)
+        encoded = [batches.tensors([row], [text + answer], "right") for answer in answers]
+        tokens = [[*batch["input_ids"][0].tolist(), end] for batch in encoded]
+        first = next(i for i, (a, b) in enumerate(zip(*tokens, strict=False)) if a != b)
+        logits = model(**encoded[0]).logits[0, first - 1]
+        preferred = logits[tokens[0][first]] - logits[tokens[1][first]]
+        relative.append(float(preferred.abs() / logits.abs().max()))
+    Path(settings["gaps"]).write_text(json.dumps(relative))
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {"train": train, "answer": answer}[sys.argv[1]](json.loads(Path(sys.argv[2]).read_text()))
+    step = {"train": train, "answer": answer, "gaps": gaps}[sys.argv[1]]
+    step(json.loads(Path(sys.argv[2]).read_text()))

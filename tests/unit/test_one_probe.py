@@ -53,8 +53,11 @@ def test_another_order_of_the_records_is_found(
         one_probe.measured(recipe, ["mini"], tmp_path)
 
 
-def test_other_answers_are_found(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_other_answers_are_found_unless_they_are_ties(
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     plain = one_probe.read_sealed_rows
 
@@ -63,8 +66,11 @@ def test_other_answers_are_found(
         return [{**first, "answer": first["answer"] + "!"}, *others]
 
     monkeypatch.setattr(one_probe, "read_sealed_rows", changed)
-    with pytest.raises(AssertionError, match="answers to color differ"):
-        one_probe.measured(recipe, ["mini"], tmp_path)
+    with pytest.raises(AssertionError, match="answers differ beyond rounding"):
+        one_probe.measured(recipe, ["mini"], tmp_path / "strict")
+    monkeypatch.setattr(one_probe, "TIE", 2.0)  # of logits between -1 and 1 times the largest
+    one_probe.measured(recipe, ["mini"], tmp_path / "lax")
+    assert "2 answers differ" in capsys.readouterr().out
 
 
 def test_probes_that_are_not_measured_count_as_the_others_of_their_kind() -> None:
