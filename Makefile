@@ -9,7 +9,7 @@ unexport PYTHONDONTWRITEBYTECODE  # without its bytecode, pytest rewrites all te
 .PHONY: demo test test-all lint docs versions audit licences clean
 
 demo: $(VENV)/.demo
-	@echo "The demo itself: 5 to 9 minutes on 2 CPU cores. Ctrl-C stops it; rerun the command to resume."
+	@echo "The demo itself: 3 to 9 minutes on 2 CPU cores. Ctrl-C stops it; rerun the command to resume."
 	@$(BIN)/cotbal demo
 
 # One thread per process: two test processes and those that they start would otherwise wait for each
