@@ -160,6 +160,20 @@ def test_equal_weights_are_the_stock_trainer(
     ]
     assert len(losses[0]) == (2 if count == 10 else 1)
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert ours["log"][-1]["total_flos"] == stock.state.log_history[-1]["total_flos"] > 0
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_parameters_are_counted_once(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint)
+    count, calls = model.num_parameters, []
+    monkeypatch.setattr(model, "num_parameters", lambda **how: calls.append(how) or count(**how))
+    trainer = trainer_of(model, tmp_path, 4, 1, EQUAL, max_steps=steps)
+    trainer.train()
+    assert calls.count({"exclude_embeddings": True}) == 1
+    assert trainer.floating_point_ops({"input_ids": torch.zeros(0)}) == 0
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ from cotbal.training.trainers.forward import (
 )
 from cotbal.training.trainers.head import ChunkedHead, find_head
 from cotbal.training.trainers.observer import Observation, Observer
+from cotbal.training.trainers.operations import CountedOnce
 from cotbal.training.trainers.self_check import Losses, SelfCheck, check_weights, stock_loss
 from cotbal.training.trainers.step import Step, TaskLosses, diverged
 from cotbal.weightings import Weighting, checked, fixed_weights
@@ -85,7 +86,7 @@ def without(row: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in keys}
 
 
-class TaskWeightedTrainer(FiniteGradients):
+class TaskWeightedTrainer(CountedOnce, FiniteGradients):
     """A Trainer with the loss `sum_t c_t S_t` over a whole optimizer step (see `cotbal.loss`).
 
     Args beyond those of `transformers.Trainer`:
