@@ -16,7 +16,7 @@ demo: $(VENV)/.demo
 # other's threads. tests/helpers/sharing.py says which process gets a test.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
-# What guards a change: about 11 minutes on 2 slow cores.
+# What guards a change: 4 minutes on 2 fast cores, 11 on slow ones.
 test: $(VENV)/.test lint
 	$(PYTEST) -m "not extended"
 
