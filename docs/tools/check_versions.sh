@@ -56,7 +56,7 @@ done
 test -s "$work/weights/report/index.html"
 
 # Warnings are not errors here: old versions of one package may warn about new ones of another.
-pip pytest pytest-xdist hypothesis beartype psutil
+pip pytest pytest-xdist hypothesis beartype psutil tensorboard  # the last one: what `train` logs to it is read
 for extra in "${@:2}"; do
   case "$extra" in
     stamps) "$work/clean/bin/python" - <<'CODE'

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import errno
 import hashlib
 import json
 import os
@@ -242,6 +244,12 @@ def as_written(path: Path) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise _broken(path, error) from error
+    except csv.Error as error:  # a table with a field above the limit
+        raise _broken(path, error) from error
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
         raise _broken(path, error) from error
 
 

@@ -89,7 +89,7 @@ class RunDir:
         with as_written(self.plan):
             runs = [dict(run) for run in read_json(self.plan)["runs"]]
             for run in runs:
-                Path(run["directory"])
+                RunPaths(self.root / run["directory"]).root.exists()  # or is no name of a file
                 if not isinstance(run["label"], str) or not isinstance(run["kind"], str):
                     raise TypeError("label and kind of a run are strings")
         return runs

@@ -135,6 +135,7 @@ RUN = {"directory": "probes/mini", "kind": "probe", "label": "mini"}
         ({"directory": "probes/mini", "kind": "probe"}, status),  # no label
         ({**RUN, "label": 0.5}, status),
         ({**RUN, "kind": []}, status),
+        ({**RUN, "directory": "x" * 5000}, status),
         ({**RUN, "name": 0.5}, lambda root: read_contents(root.root)),
     ],
 )
@@ -146,8 +147,9 @@ def test_a_planned_run_of_another_form_is_one_error(
         use(root)
 
 
-def test_a_number_of_a_portion_fits_in_64_bits(root: RunDir) -> None:
-    path = edited(root.portions("ocr"), f"index,id,order,portion\n{10**20},a,1,mini\n")
+@pytest.mark.parametrize("row", [f"{10**20},a,1,mini", f"1,{'a' * 2**18},1,mini"])
+def test_a_portion_of_another_form_is_one_error(root: RunDir, row: str) -> None:
+    path = edited(root.portions("ocr"), f"index,id,order,portion\n{row}\n")
     with raises(RunError, "broken-file", path):
         read_manifest(path)
 
