@@ -82,7 +82,7 @@ def _metric_scores(entry: Mapping[str, Any]) -> MetricScores:
     has_constant = bool(entry.get(f"{CONSTANT}samples"))
     return MetricScores(
         measured=read_measured(entry),
-        maximum=math.inf if entry["maximum"] is None else entry["maximum"],
+        maximum=math.inf if entry["maximum"] is None else float(entry["maximum"]),
         constant=read_measured(entry, CONSTANT) if has_constant else None,
         constant_answer=entry.get("constant_answer") or "",
         source=entry.get("source"),

@@ -147,6 +147,18 @@ def test_a_planned_run_of_another_form_is_one_error(
         use(root)
 
 
+@pytest.mark.parametrize("maximum", [[], "much", {}])
+def test_a_maximum_that_is_no_number_is_one_error(root: RunDir, maximum: object) -> None:
+    path = root.probe("mini").scores("ocr", "validation")
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    for metric in content["metrics"].values():
+        metric["maximum"] = maximum
+    edited(path, content)
+    with raises(RunError, "broken-file", path):
+        weigh(root)
+
+
 @pytest.mark.parametrize("row", [f"{10**20},a,1,mini", f"1,{'a' * 2**18},1,mini"])
 def test_a_portion_of_another_form_is_one_error(root: RunDir, row: str) -> None:
     path = edited(root.portions("ocr"), f"index,id,order,portion\n{row}\n")
