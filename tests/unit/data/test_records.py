@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -386,6 +387,20 @@ def resident(mapped: Path) -> int:
     return total
 
 
+def test_a_file_that_cannot_be_mapped_is_not_converted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.jsonl", [llava("1")])
+    open_records(path, tmp_path / "cache")
+
+    def refuse(_path: str) -> None:
+        raise OSError("Memory mapping file failed: Cannot allocate memory")
+
+    monkeypatch.setattr(pa, "memory_map", refuse)
+    with pytest.raises(MemoryError):
+        open_records(path, tmp_path / "cache")
+
+
 @pytest.mark.parametrize(
     "read",
     [
@@ -410,6 +425,7 @@ def test_what_was_read_does_not_stay_in_memory(
     assert kept.stat().st_size > 2 * 2**20
     read(records)
     assert resident(kept) < 2**18
+    assert kept not in {link.resolve() for link in Path("/proc/self/fd").iterdir()}
     assert records[0].id == names[0]
     assert resident(kept)  # it was this file that was measured
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import hashlib
-import mmap
+import os
+import sys
 from pathlib import Path
 
 import pyarrow as pa
 
 _SIZE = 32  # bytes of the digest
 _CHUNK = 2**20
+_DONTNEED = 4  # an advice of madvise
 
 
 def seal(path: Path, name: str) -> None:
@@ -27,25 +31,30 @@ def is_sealed(path: Path) -> bool:
 
 
 class Content:
-    """The content of a sealed file, memory-mapped.
+    """The content of a sealed file, memory-mapped. It takes no file descriptor, of which a process
+    may have as few as 1,024.
 
     Attributes:
         buffer: without the digest.
 
     Raises:
-        OSError: the system gives no more memory.
-        ValueError: the file is empty.
+        MemoryError: the system gives no more memory.
     """
 
     def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self.buffer = pa.py_buffer(self._mapped).slice(0, max(0, len(self._mapped) - _SIZE))
+        try:
+            self._mapped = pa.memory_map(str(path)).read_buffer()
+        except OSError as error:  # pyarrow gives no number of the error
+            if os.strerror(errno.ENOMEM) in str(error):
+                raise MemoryError(str(error)) from None
+            raise
+        self.buffer = self._mapped.slice(0, max(0, self._mapped.size - _SIZE))
 
     def release(self) -> None:
         """Give back the memory of the pages that were read; they are read again when needed."""
-        if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
-            self._mapped.madvise(mmap.MADV_DONTNEED)
+        if sys.platform == "linux":
+            start = ctypes.c_void_p(self._mapped.address)
+            ctypes.CDLL(None).madvise(start, ctypes.c_size_t(self._mapped.size), _DONTNEED)
 
 
 def _digest(path: Path, name: str, size: int) -> tuple[bytes, bytes]:
