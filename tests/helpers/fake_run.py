@@ -107,6 +107,7 @@ def _planned(name: str, kind: str, folder: str, weighting: str, seed: int = 0) -
     directory = f"{folder}/{name.replace(':', '-').replace('/', '_')}"
     return {
         "name": name,
+        "label": f"{name}, seed {seed}" if seed else name,
         "directory": f"seed-{seed}/{directory}" if seed else directory,
         "kind": kind,
         "weighting": weighting,

@@ -243,12 +243,17 @@ def as_written(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-        raise _broken(path, error) from error
-    except csv.Error as error:  # a table with a field above the limit
+    except (
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+        csv.Error,
+    ) as error:
         raise _broken(path, error) from error
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+        if error.errno != errno.ENAMETOOLONG:  # of a name in the content
             raise
         raise _broken(path, error) from error
 

@@ -90,8 +90,9 @@ class RunDir:
             runs = [dict(run) for run in read_json(self.plan)["runs"]]
             for run in runs:
                 RunPaths(self.root / run["directory"]).root.exists()  # or is no name of a file
-                if not isinstance(run["label"], str) or not isinstance(run["kind"], str):
-                    raise TypeError("label and kind of a run are strings")
+                texts = (run["label"], run["kind"], run.get("name", ""))
+                if not all(isinstance(text, str) for text in texts):
+                    raise TypeError("label, kind and name of a run are strings")
         return runs
 
 

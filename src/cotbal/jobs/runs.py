@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cotbal.data.files import read_json, write_sealed, write_sealed_text
+from cotbal.data.files import write_sealed, write_sealed_text
 from cotbal.errors import CotbalError, RecipeError, RunError
 from cotbal.jobs.await_scores import need_scores
 from cotbal.jobs.checkpoint_files import is_model_removed
@@ -145,7 +145,7 @@ def _others(prepared: Prepared, planned: set[str]) -> list[dict[str, Any]]:
     """Runs of an earlier command that are on disk and that this one does not plan."""
     if not prepared.root.plan.exists():
         return []
-    before = read_json(prepared.root.plan)["runs"]
+    before = prepared.root.planned()
     return [
         e
         for e in before

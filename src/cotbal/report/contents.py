@@ -226,7 +226,7 @@ def read_contents(directory: Path) -> Contents:
         matrix=_matrix(files.score_table),
         plan=plan,
         seed=seed,
-        runs=tuple(_read_runs(directory, plan, seed)),
+        runs=tuple(_read_runs(directory, bool(plan), seed)),
         licences=_licences(recipe) if recipe else (),
     )
 
@@ -248,16 +248,11 @@ def _json_or_empty(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_runs(directory: Path, plan: Mapping[str, Any], seed: int) -> list[RunContents]:
+def _read_runs(directory: Path, has_plan: bool, seed: int) -> list[RunContents]:
     """The planned runs in their order, then other runs in the directory."""
-    with as_written(RunDir(directory).plan):
-        planned = {directory / run["directory"]: run for run in plan.get("runs", [])}
-        kinds = {root: run["kind"] for root, run in planned.items()}
-        if not all(isinstance(run.get("name", ""), str) for run in planned.values()):
-            raise TypeError("the name of a run is a string")
-    runs = []
-    for root, run in planned.items():
-        runs.append(_read_run(root, kinds[root], run, seed))
+    entries = RunDir(directory).planned() if has_plan else []
+    planned = {directory / run["directory"]: run for run in entries}
+    runs = [_read_run(root, run["kind"], run, seed) for root, run in planned.items()]
     folders: dict[Kind, str] = {
         "probe": "probes",
         "final": "final",

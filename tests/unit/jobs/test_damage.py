@@ -136,6 +136,7 @@ RUN = {"directory": "probes/mini", "kind": "probe", "label": "mini"}
         ({**RUN, "label": 0.5}, status),
         ({**RUN, "kind": []}, status),
         ({**RUN, "directory": "x" * 5000}, status),
+        ({**RUN, "directory": "x" * 5000}, lambda root: read_contents(root.root)),
         ({**RUN, "name": 0.5}, lambda root: read_contents(root.root)),
     ],
 )

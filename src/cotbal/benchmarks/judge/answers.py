@@ -82,7 +82,7 @@ def find_answers(where: Path) -> Answers:
             "missing-file",
         )
     recipe = load_recipe(root.recipe)
-    runs = [RunPaths(where / entry["directory"]) for entry in read_json(root.plan)["runs"]]
+    runs = [RunPaths(where / entry["directory"]) for entry in root.planned()]
     tasks = {task.name: task for task in recipe.mixture.tasks}
     done = [paths for paths in runs if paths.done]
     sets = [answers for paths in done for answers in _of_run(where, paths, tasks)]
